@@ -1,0 +1,113 @@
+//! Segments: what is stored. One skippable frame that binds the place and all that came before, then whole zstd frames.
+//!
+//! The link stands inside the segment, so a run that was cut before CHAIN was written still proves the order and the
+//! completeness of its prefix, in a directory as in S3 (`docs/decisions/0003-link-frame.md`).
+
+use crate::chain::Chain;
+use crate::digest::Digest;
+use crate::frame;
+use crate::keys::Stream;
+
+/// Stored size at which a segment is sealed, in bytes.
+pub const TARGET_BYTES: usize = 8 << 20;
+/// Longest segment that is read, in bytes.
+pub const MAX_BYTES: u64 = 256 << 20;
+
+/// The text of the link that a segment starts with: its place, and the chain's head before it.
+pub fn link(chain: &Chain, stream: Stream) -> String {
+    let key = stream.segment_key(chain.next_number(stream));
+    format!(
+        "exhibit-segment {} {}/{key} {}\n",
+        crate::FORMAT_VERSION,
+        chain.prefix(),
+        chain.head()
+    )
+}
+
+/// A segment under construction. Its link is written last, because another stream may be sealed in between.
+#[derive(Debug)]
+pub struct Builder {
+    stream: Stream,
+    bytes: Vec<u8>,
+    link_length: usize,
+}
+
+/// A sealed segment: immutable from here on.
+#[derive(Debug)]
+pub struct Segment {
+    /// Key relative to the collection.
+    pub key: String,
+    pub bytes: Vec<u8>,
+    pub sha256: Digest,
+}
+
+impl Builder {
+    /// The next segment of `stream` in the collection of `chain`.
+    pub fn new(chain: &Chain, stream: Stream) -> Self {
+        // The link has the same length whatever the number and the hash are: room is left for it.
+        let bytes = frame::skippable(&link(chain, stream));
+        Self {
+            stream,
+            link_length: bytes.len(),
+            bytes,
+        }
+    }
+
+    /// Appends one whole frame.
+    pub fn push(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+    }
+
+    /// Bytes so far, the link included.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether no frame was pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == self.link_length
+    }
+
+    /// Fixes the segment's link and hash and enters it in the chain.
+    pub fn seal(mut self, chain: &mut Chain) -> Segment {
+        let link = frame::skippable(&link(chain, self.stream));
+        self.bytes.splice(..self.link_length, link);
+        let sha256 = Digest::of(&self.bytes);
+        let length = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        let key = chain.append(self.stream, length, sha256).key();
+        Segment {
+            key,
+            bytes: self.bytes,
+            sha256,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_segment_names_its_place_and_the_head_before_it() {
+        let mut chain = Chain::new("IR-7/h-1/c-1".parse().unwrap());
+        let before = chain.head();
+        let evidence = Builder::new(&chain, Stream::Evidence);
+        let memory = Builder::new(&chain, Stream::Memory).seal(&mut chain);
+        let sealed = evidence.seal(&mut chain);
+        let text = |segment: &Segment| {
+            let (link, rest) = frame::split_skippable(&segment.bytes).unwrap();
+            assert!(rest.is_empty());
+            String::from_utf8(link.to_vec()).unwrap()
+        };
+        assert_eq!(
+            text(&memory),
+            format!("exhibit-segment 1 IR-7/h-1/c-1/memory/00000.lime.zst {before}\n")
+        );
+        let between = chain.records()[1].previous;
+        assert_eq!(
+            text(&sealed),
+            format!("exhibit-segment 1 IR-7/h-1/c-1/evidence/00000.tar.zst {between}\n")
+        );
+        assert_eq!(chain.records()[1].sha256, Digest::of(&sealed.bytes));
+    }
+}

@@ -1,0 +1,333 @@
+//! Verification: every hash recomputed, nothing extracted, nothing believed.
+//!
+//! Memory is bounded by one segment, one frame and the members between two parts of the inventory; all sizes, counts
+//! and ratios have limits, so a hostile collection costs no more than an honest one of the same stored size allows.
+
+mod contents;
+mod problem;
+mod stream;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::chain::{self, Chain, Record};
+use crate::digest::Digest;
+use crate::exit::Exit;
+use crate::keys::{self, Prefix, Stream};
+use crate::manifest::{self, Completeness, Manifest};
+use crate::objects::{Objects, read_whole};
+pub use problem::Problem;
+
+/// What a verification may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most raw bytes of a stream.
+    pub raw_bytes: u64,
+    /// Most raw bytes for each stored byte of a stream, counted from [`Limits::RATIO_FROM`] on.
+    pub ratio: u64,
+    /// Most members of the tar.
+    pub members: u64,
+    /// Most parts of a member's name.
+    pub depth: usize,
+}
+
+impl Limits {
+    /// Raw bytes below which the ratio is not looked at.
+    pub const RATIO_FROM: u64 = 64 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            raw_bytes: 4 << 40,
+            ratio: 25_000,
+            members: 20_000_000,
+            depth: 256,
+        }
+    }
+}
+
+/// The answer to "is this what the agent wrote, and is it all?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Intact, and the agent captured all that was planned.
+    Complete,
+    /// Intact, and the manifest names what is missing.
+    Partial,
+    /// There is no manifest; the segments that are there are intact and in order.
+    Interrupted,
+    /// Not what the agent wrote.
+    Altered,
+}
+
+impl Verdict {
+    /// The exit code that stands for the verdict.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Complete => Exit::Complete,
+            Self::Partial => Exit::Partial,
+            Self::Interrupted => Exit::Interrupted,
+            Self::Altered => Exit::Altered,
+        }
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub verdict: Verdict,
+    pub problems: Vec<Problem>,
+    pub prefix: Option<Prefix>,
+    pub manifest_sha256: Option<Digest>,
+    pub chain_head: Option<Digest>,
+    pub segments: u64,
+    pub stored_bytes: u64,
+    pub raw_bytes: u64,
+    pub members: u64,
+    /// What the manifest says is missing.
+    pub reasons: Vec<String>,
+    /// Objects of the seal, which this verification does not look into.
+    pub unchecked: Vec<String>,
+}
+
+/// Why nothing was verified.
+#[derive(Debug, thiserror::Error)]
+pub enum NotVerified {
+    #[error("this is not a collection: it has neither segments nor CHAIN nor manifest.json")]
+    NotACollection,
+    #[error("the objects can not be listed: {0}")]
+    List(#[source] std::io::Error),
+}
+
+/// Verifies the collection in `objects`; `progress` is told the stored bytes read so far.
+///
+/// # Errors
+/// When there is nothing to verify. All that is wrong with a collection stands in the report.
+pub fn verify(
+    objects: &dyn Objects,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+) -> Result<Report, NotVerified> {
+    let mut listed: BTreeSet<String> = objects
+        .list()
+        .map_err(NotVerified::List)?
+        .into_iter()
+        .collect();
+    let has_segments = listed.iter().any(|key| Stream::of_key(key).is_some());
+    if !has_segments && !listed.contains(keys::CHAIN) && !listed.contains(keys::MANIFEST) {
+        return Err(NotVerified::NotACollection);
+    }
+    let mut run = Run {
+        objects,
+        limits,
+        progress,
+        problems: Vec::new(),
+        read: 0,
+    };
+    let manifest = listed
+        .remove(keys::MANIFEST)
+        .then(|| run.manifest())
+        .flatten();
+    let chain = match listed.remove(keys::CHAIN) {
+        true => run.chain(),
+        false if manifest.is_some() => {
+            run.problems.push(Problem::Missing {
+                key: keys::CHAIN.to_owned(),
+            });
+            None
+        }
+        false => run.chain_of_links(&listed),
+    };
+    let unchecked: Vec<String> = listed
+        .iter()
+        .filter(|key| keys::is_of_the_seal(key))
+        .cloned()
+        .collect();
+    listed.retain(|key| !keys::is_of_the_seal(key));
+
+    let records = chain.as_ref().map_or(&[][..], Chain::records);
+    for key in records.iter().map(Record::key) {
+        if !listed.remove(&key) {
+            run.problems.push(Problem::Missing { key });
+        }
+    }
+    run.problems
+        .extend(listed.into_iter().map(|key| Problem::Extra { key }));
+
+    let sealed = manifest.as_ref().map(|(manifest, _)| manifest);
+    let totals = chain
+        .as_ref()
+        .map(|chain| run.streams(chain, sealed))
+        .unwrap_or_default();
+    Ok(Report {
+        verdict: verdict(&run.problems, sealed),
+        problems: run.problems,
+        prefix: chain.as_ref().map(|chain| chain.prefix().clone()),
+        manifest_sha256: manifest.as_ref().map(|(_, sha256)| *sha256),
+        chain_head: chain.as_ref().map(Chain::head),
+        segments: records.len() as u64,
+        stored_bytes: run.read,
+        raw_bytes: totals.raw_bytes,
+        members: totals.members,
+        reasons: manifest
+            .map(|(manifest, _)| manifest.reasons)
+            .unwrap_or_default(),
+        unchecked,
+    })
+}
+
+fn verdict(problems: &[Problem], manifest: Option<&Manifest>) -> Verdict {
+    match manifest.map(|manifest| manifest.status) {
+        _ if !problems.is_empty() => Verdict::Altered,
+        Some(Completeness::Complete) => Verdict::Complete,
+        Some(Completeness::Partial) => Verdict::Partial,
+        None => Verdict::Interrupted,
+    }
+}
+
+/// Sums over the streams of a collection.
+#[derive(Default)]
+struct Totals {
+    raw_bytes: u64,
+    members: u64,
+}
+
+struct Run<'a> {
+    objects: &'a dyn Objects,
+    limits: &'a Limits,
+    progress: &'a dyn Fn(u64),
+    problems: Vec<Problem>,
+    read: u64,
+}
+
+impl Run<'_> {
+    fn whole(&mut self, key: &str, limit: u64) -> Option<Vec<u8>> {
+        let result = read_whole(self.objects, key, limit);
+        result
+            .map_err(|error| self.problems.push(Problem::unreadable(key, &error)))
+            .ok()
+    }
+
+    fn manifest(&mut self) -> Option<(Manifest, Digest)> {
+        let bytes = self.whole(keys::MANIFEST, manifest::MAX_BYTES)?;
+        let parsed =
+            Manifest::parse(&bytes).map_err(|error| self.problems.push(Problem::manifest(&error)));
+        Some((parsed.ok()?, Digest::of(&bytes)))
+    }
+
+    fn chain(&mut self) -> Option<Chain> {
+        let bytes = self.whole(keys::CHAIN, chain::MAX_BYTES)?;
+        Chain::parse(&bytes)
+            .map_err(|error| self.problems.push(Problem::chain(&error)))
+            .ok()
+    }
+
+    /// The chain of a run that was cut before it wrote CHAIN, from the links inside its segments.
+    fn chain_of_links(&mut self, listed: &BTreeSet<String>) -> Option<Chain> {
+        let mut linked = Vec::new();
+        for (stream, number) in listed.iter().filter_map(|key| Stream::of_key(key)) {
+            let key = stream.segment_key(number);
+            let bytes = self.whole(&key, crate::segment::MAX_BYTES)?;
+            match stream::read_link(&bytes, &key) {
+                Some(link) => {
+                    linked.push((link, stream, number, bytes.len() as u64, Digest::of(&bytes)))
+                }
+                None => self.problems.push(Problem::Link { key }),
+            }
+        }
+        let prefix = linked.first().map(|(link, ..)| link.prefix.clone())?;
+        let mut chain = Chain::new(prefix);
+        while let Some(at) = linked.iter().position(|(link, stream, number, ..)| {
+            link.previous == chain.head()
+                && link.prefix == *chain.prefix()
+                && *number == chain.next_number(*stream)
+        }) {
+            let (_, stream, _, length, sha256) = linked.swap_remove(at);
+            chain.append(stream, length, sha256);
+        }
+        self.problems.extend(
+            linked
+                .into_iter()
+                .map(|(_, stream, number, ..)| Problem::Link {
+                    key: stream.segment_key(number),
+                }),
+        );
+        Some(chain)
+    }
+
+    fn streams(&mut self, chain: &Chain, manifest: Option<&Manifest>) -> Totals {
+        let mut totals = Totals::default();
+        if let Some(manifest) = manifest {
+            self.compare_chain(chain, manifest);
+        }
+        for stream in Stream::ALL {
+            let stated =
+                manifest.and_then(|m| m.streams.iter().find(|totals| totals.stream == stream));
+            let records: Vec<&Record> = chain
+                .records()
+                .iter()
+                .filter(|r| r.stream == stream)
+                .collect();
+            if records.is_empty()
+                && stated.is_none()
+                && (manifest.is_none() || stream == Stream::Memory)
+            {
+                continue;
+            }
+            let mut raw = stream::RawStream::new(
+                self.objects,
+                chain.prefix(),
+                records,
+                self.limits,
+                stated,
+                self.progress,
+                self.read,
+            );
+            match stream {
+                Stream::Evidence => {
+                    let contents = contents::check(&mut raw, self.limits, manifest);
+                    totals.members = contents.members;
+                    self.problems.extend(contents.problems);
+                }
+                Stream::Memory => raw.drain(),
+            }
+            let end = raw.finish();
+            totals.raw_bytes += end.raw_bytes;
+            self.read = end.read;
+            self.problems.extend(end.problems);
+        }
+        totals
+    }
+
+    fn compare_chain(&mut self, chain: &Chain, manifest: &Manifest) {
+        let found = [
+            (
+                "prefix",
+                manifest.case.prefix.to_string(),
+                chain.prefix().to_string(),
+            ),
+            (
+                "chain head",
+                manifest.chain.head.to_string(),
+                chain.head().to_string(),
+            ),
+            (
+                "chain records",
+                manifest.chain.records.to_string(),
+                chain.records().len().to_string(),
+            ),
+            (
+                "CHAIN hash",
+                manifest.chain.sha256.to_string(),
+                Digest::of(chain.to_text().as_bytes()).to_string(),
+            ),
+        ];
+        self.problems.extend(
+            found
+                .into_iter()
+                .filter_map(|(what, stated, found)| Problem::mismatch(what, stated, found)),
+        );
+    }
+}

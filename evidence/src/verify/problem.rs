@@ -1,0 +1,139 @@
+//! What can be wrong with a collection, one kind each, with a word that vectors and machines can match on.
+
+use std::io;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use crate::chain::ChainError;
+use crate::frame::FrameError;
+use crate::manifest::ManifestError;
+use crate::member::TarError;
+
+/// Something that is not as the agent wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("{key} is listed by the chain, but is not there")]
+    Missing { key: String },
+    #[error("{key} is there, but belongs to no collection or is not listed by the chain")]
+    Extra { key: String },
+    #[error("{key} can not be read: {reason}")]
+    Unreadable { key: String, reason: String },
+    #[error("{key} has {found} bytes where the chain states {stated}")]
+    Length {
+        key: String,
+        stated: u64,
+        found: u64,
+    },
+    #[error("{key} has SHA-256 {found} where the chain states {stated}")]
+    Hash {
+        key: String,
+        stated: String,
+        found: String,
+    },
+    #[error(
+        "{key} does not continue the segment before it: its link is missing, or names another place or another past"
+    )]
+    Link { key: String },
+    #[error("{key}: {reason}")]
+    Frame { key: String, reason: String },
+    #[error("{0}")]
+    Chain(String),
+    #[error("{0}")]
+    Manifest(String),
+    #[error("the manifest states {what} {stated}, found is {found}")]
+    Mismatch {
+        what: &'static str,
+        stated: String,
+        found: String,
+    },
+    #[error("{0}")]
+    Tar(String),
+    #[error("member {name} is in the tar twice")]
+    Duplicate { name: String },
+    #[error("line {line} of {part}: {reason}")]
+    Inventory {
+        part: String,
+        line: u64,
+        reason: String,
+    },
+    #[error("member {name}: {reason}")]
+    Member { name: String, reason: String },
+    #[error("more {what} than the limit of {limit}: reading stops here")]
+    Limit { what: &'static str, limit: u64 },
+}
+
+impl Problem {
+    pub(super) fn unreadable(key: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing {
+                key: key.to_owned(),
+            },
+            _ => Self::Unreadable {
+                key: key.to_owned(),
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    pub(super) fn frame(key: &str, error: &FrameError) -> Self {
+        Self::Frame {
+            key: key.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+
+    pub(super) fn chain(error: &ChainError) -> Self {
+        Self::Chain(error.to_string())
+    }
+
+    pub(super) fn manifest(error: &ManifestError) -> Self {
+        Self::Manifest(error.to_string())
+    }
+
+    pub(super) fn tar(error: &TarError) -> Self {
+        Self::Tar(error.to_string())
+    }
+
+    pub(super) fn mismatch(
+        what: &'static str,
+        stated: impl ToString,
+        found: impl ToString,
+    ) -> Option<Self> {
+        let (stated, found) = (stated.to_string(), found.to_string());
+        (stated != found).then_some(Self::Mismatch {
+            what,
+            stated,
+            found,
+        })
+    }
+
+    /// The word for the kind of problem.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing",
+            Self::Extra { .. } => "extra",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Length { .. } => "length",
+            Self::Hash { .. } => "hash",
+            Self::Link { .. } => "link",
+            Self::Frame { .. } => "frame",
+            Self::Chain(_) => "chain",
+            Self::Manifest(_) => "manifest",
+            Self::Mismatch { .. } => "mismatch",
+            Self::Tar(_) => "tar",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Inventory { .. } => "inventory",
+            Self::Member { .. } => "member",
+            Self::Limit { .. } => "limit",
+        }
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Problem", 2)?;
+        fields.serialize_field("code", self.code())?;
+        fields.serialize_field("message", &self.to_string())?;
+        fields.end()
+    }
+}

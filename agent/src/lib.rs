@@ -1,1 +1,6 @@
-//! stub
+//! The collector that runs on the suspect host: host -> capture -> bundle -> ship.
+
+pub mod bundle;
+pub mod capture;
+pub mod host;
+pub mod limits;

@@ -36,9 +36,14 @@ impl Packer {
         Ok(Self(compressor))
     }
 
-    /// One whole frame with the content `raw`.
-    pub fn pack(&mut self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.0.compress(raw)
+    /// Puts one whole frame with the content `raw` into `frame`, in place of what was there.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn pack(&mut self, raw: &[u8], frame: &mut Vec<u8>) -> std::io::Result<()> {
+        frame.clear();
+        frame.reserve(zstd_safe::compress_bound(raw.len()));
+        self.0.compress_to_buffer(raw, frame).map(drop)
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn damage_is_named_not_passed_over() {
-        let frame = Packer::new(3).unwrap().pack(&[7; 5000]).unwrap();
+        let frame = packed(&[7; 5000]);
         assert!(matches!(
             unpacked(&frame[..frame.len() - 1]),
             Err(FrameError::Damaged { at: 0, .. })

@@ -1,0 +1,89 @@
+//! What is captured: one file per artifact, one explicit list, ordered by volatility (RFC 3227, section 2.1).
+//!
+//! An artifact reads and writes; the [`runner`] holds its deadline, its cap, its times and its outcome. It runs no
+//! command of the host and never ends the run: what it can not get, it names.
+
+pub mod runner;
+mod sink;
+
+use std::time::Duration;
+
+use crate::host::{Host, HostError};
+pub use sink::{Halt, Sink, Tally};
+
+/// Order of volatility: what dies first is captured first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Volatility {
+    /// The quick look that comes before everything.
+    FirstSweep,
+    /// Connections, routes, neighbours.
+    Network,
+    /// The process table and what only processes hold.
+    Processes,
+    /// Modules, kernel messages, kernel statistics.
+    Kernel,
+    /// Sessions, clock.
+    System,
+    /// What a disk would keep.
+    Files,
+    /// The quick look again: the difference is evidence too.
+    LastSweep,
+}
+
+/// What an artifact is, for people and for the runner.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Spec {
+    /// The word in `--include`, the manifest and the documents.
+    pub name: &'static str,
+    pub volatility: Volatility,
+    /// What it captures.
+    pub what: &'static str,
+    /// Why a responder wants it.
+    pub why: &'static str,
+    /// Time after which it is ended, in seconds.
+    pub deadline_s: u64,
+    /// Bytes of content after which it is ended.
+    pub max_bytes: u64,
+}
+
+impl Spec {
+    /// Time after which it is ended.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_s)
+    }
+}
+
+/// Something that is captured.
+pub trait Artifact {
+    /// What it is.
+    fn spec(&self) -> &'static Spec;
+
+    /// Reads it from `host` into `sink`.
+    ///
+    /// # Errors
+    /// When it as a whole can not be captured. Single items that can not are told to the sink.
+    fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError>;
+}
+
+/// Why an artifact ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// This host has no such thing.
+    #[error("{0}")]
+    Absent(String),
+    /// The host did not answer.
+    #[error("{what}: {source}")]
+    Host { what: String, source: HostError },
+    /// The runner ended it.
+    #[error(transparent)]
+    Halt(#[from] Halt),
+}
+
+impl CaptureError {
+    /// For `map_err`: the host did not answer for `what`.
+    pub fn host(what: &str) -> impl FnOnce(HostError) -> Self {
+        let what = what.to_owned();
+        move |source| Self::Host { what, source }
+    }
+}

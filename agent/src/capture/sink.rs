@@ -1,0 +1,384 @@
+//! Where an artifact puts what it found, and what it could not get.
+//!
+//! Every call looks at the deadline, the cap and the signals first, so no artifact can forget to.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use evidence::inventory::{Entry, FileType, Status};
+use serde::Serialize;
+
+use crate::bundle::{self, Item, Piece, ROOT, Source, Stopped, Writer};
+use crate::host::{Content, HostError, HostFile, Stat, clocks};
+use crate::limits::Throttle;
+
+/// Why an artifact has to end now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    #[error("its deadline passed")]
+    Deadline,
+    #[error("its cap of {0} bytes is reached")]
+    Cap(u64),
+    #[error("the run's deadline passed")]
+    RunDeadline,
+    #[error("the run was interrupted by a signal")]
+    Interrupted,
+    #[error("the store takes no more evidence")]
+    Stopped,
+}
+
+impl From<Stopped> for Halt {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// What an artifact captured and lost, in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub items: u64,
+    pub bytes: u64,
+    pub vanished: u64,
+    /// By status and error, such as `denied:EACCES`.
+    pub losses: BTreeMap<String, u64>,
+}
+
+/// The limits that hold for an artifact.
+pub struct Budget<'a> {
+    pub deadline: Instant,
+    pub run_deadline: Option<Instant>,
+    pub max_bytes: u64,
+    pub max_file_bytes: u64,
+    pub interrupted: &'a AtomicBool,
+    pub throttle: &'a Throttle,
+}
+
+impl Budget<'_> {
+    fn check(&self) -> Result<(), Halt> {
+        self.throttle.pause();
+        let now = Instant::now();
+        if self.interrupted.load(Ordering::Relaxed) {
+            Err(Halt::Interrupted)
+        } else if self.run_deadline.is_some_and(|deadline| now >= deadline) {
+            Err(Halt::RunDeadline)
+        } else if now >= self.deadline {
+            Err(Halt::Deadline)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Takes what an artifact captures.
+pub struct Sink<'a> {
+    bundle: &'a mut Writer,
+    budget: Budget<'a>,
+    artifact: &'static str,
+    tally: Tally,
+}
+
+impl<'a> Sink<'a> {
+    /// A sink for `artifact`.
+    pub fn new(bundle: &'a mut Writer, artifact: &'static str, budget: Budget<'a>) -> Self {
+        Self {
+            bundle,
+            budget,
+            artifact,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The numbers so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether the artifact may go on; also gives way to the host's own work when the CPU is limited.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check(&self) -> Result<(), Halt> {
+        if self.tally.bytes > self.budget.max_bytes {
+            return Err(Halt::Cap(self.budget.max_bytes));
+        }
+        self.budget.check()
+    }
+
+    /// Adds `record` to the table `live_response/<table>.jsonl`.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn record(&mut self, table: &str, record: &impl Serialize) -> Result<(), Halt> {
+        self.row(
+            &format!("live_response/{table}.jsonl"),
+            self.artifact,
+            record,
+        )?;
+        self.tally.items += 1;
+        Ok(())
+    }
+
+    /// Adds `event` to the timeline (Timesketch: `message`, `datetime`, `timestamp_desc`).
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn event(&mut self, event: &impl Serialize) -> Result<(), Halt> {
+        self.row("timeline/timesketch.jsonl", "timeline", event)
+    }
+
+    /// Adds `finding` to `findings.jsonl`.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn finding(&mut self, finding: &impl Serialize) -> Result<(), Halt> {
+        self.row("findings.jsonl", "findings", finding)
+    }
+
+    fn row(
+        &mut self,
+        table: &str,
+        artifact: &'static str,
+        record: &impl Serialize,
+    ) -> Result<(), Halt> {
+        self.check()?;
+        let Ok(line) = serde_json::to_vec(record) else {
+            self.loss("failed:record");
+            return Ok(());
+        };
+        self.tally.bytes += line.len() as u64;
+        Ok(self.bundle.row(table, artifact, &line)?)
+    }
+
+    /// Counts a loss that has no item of its own, such as a field of a record.
+    pub fn loss(&mut self, kind: &str) {
+        *self.tally.losses.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Counts what the host did not answer, when that is a loss.
+    pub fn count(&mut self, error: &HostError) {
+        let status = error.status();
+        if status == Status::Vanished {
+            self.tally.vanished += 1;
+        } else if status.is_loss() {
+            let errno = error
+                .errno()
+                .map_or_else(String::new, |errno| format!(":{errno}"));
+            self.loss(&format!("{}{errno}", status_word(status)));
+        }
+    }
+
+    /// Puts the bytes that were read from `path` at that path under `[root]/`, or lists why there are none.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn raw(&mut self, path: &Path, content: &Result<Content, HostError>) -> Result<(), Halt> {
+        match content {
+            Ok(content) => self.content(path, content),
+            Err(error) => self.lost(path, error),
+        }
+    }
+
+    fn content(&mut self, path: &Path, content: &Content) -> Result<(), Halt> {
+        self.check()?;
+        let mut item = self.item(path, FileType::File, content.stat.as_ref());
+        if content.truncated {
+            (item.status, item.reason) = (
+                Status::Truncated,
+                Some("larger than the cap for files in memory".to_owned()),
+            );
+            self.loss("truncated");
+        }
+        if self.bundle.add(item, &content.bytes)? {
+            self.took(content.bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Puts a symbolic link at `path` under `[root]/`, or lists why there is none.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn link(
+        &mut self,
+        path: &Path,
+        target: &Result<Vec<u8>, HostError>,
+        stat: Option<&Stat>,
+    ) -> Result<(), Halt> {
+        self.check()?;
+        match target {
+            Ok(target) => {
+                let item = self.item(path, FileType::Symlink, stat);
+                if self.bundle.link(item, target)? {
+                    self.took(0);
+                }
+                Ok(())
+            }
+            Err(error) => self.lost(path, error),
+        }
+    }
+
+    /// Puts a file of the host at `path` under `[root]/`.
+    ///
+    /// # Errors
+    /// When the artifact has to end; the file is then in the tar as far as it was read.
+    pub fn file(&mut self, path: &Path, file: HostFile) -> Result<(), Halt> {
+        let item = self.item(path, FileType::File, Some(file.stat()));
+        self.stream(item, file)
+    }
+
+    /// Puts a file of the host at `name`, outside `[root]/`; `reason` says where it comes from.
+    ///
+    /// # Errors
+    /// As [`Sink::file`].
+    pub fn recovered(&mut self, name: &str, reason: &str, file: HostFile) -> Result<(), Halt> {
+        let mut item = bundle::own(name.as_bytes(), self.artifact);
+        item.metadata = Some(file.stat().metadata());
+        item.reason = Some(reason.to_owned());
+        self.stream(item, file)
+    }
+
+    fn stream(&mut self, mut item: Item, file: HostFile) -> Result<(), Halt> {
+        self.check()?;
+        let stated = file.stat().size;
+        let size = stated.min(self.budget.max_file_bytes);
+        if size < stated {
+            item.status = Status::Truncated;
+            item.reason = Some(format!(
+                "it has {stated} bytes; --max-file-size allows {size}"
+            ));
+        }
+        let mut source = FileSource {
+            file,
+            budget: &self.budget,
+            halt: None,
+            status: item.status,
+        };
+        let came = self.bundle.stream(item, size, &mut source)?;
+        let (halt, status) = (source.halt, source.status);
+        if let Some(came) = came {
+            self.took(came);
+            if status.is_loss() {
+                self.loss(status_word(status));
+            }
+        }
+        halt.map_or(Ok(()), Err)
+    }
+
+    /// Lists `path` with its metadata alone.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn metadata(&mut self, path: &Path, stat: &Stat) -> Result<(), Halt> {
+        self.check()?;
+        let mut item = self.item(path, stat.file_type(), Some(stat));
+        item.status = Status::Metadata;
+        self.bundle.list(item)?;
+        self.tally.items += 1;
+        Ok(())
+    }
+
+    /// Lists why `path` is not in the collection.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn lost(&mut self, path: &Path, error: &HostError) -> Result<(), Halt> {
+        self.check()?;
+        self.count(error);
+        let mut item = self.item(path, FileType::Unknown, None);
+        if let HostError::NotAFile(kind) = error {
+            item.file_type = *kind;
+        }
+        (item.status, item.reason, item.errno) =
+            (error.status(), Some(error.to_string()), error.errno());
+        Ok(self.bundle.list(item)?)
+    }
+
+    /// Lets what was captured so far leave the host now.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn flush(&mut self) -> Result<(), Halt> {
+        self.bundle.end_artifact(self.artifact)?;
+        Ok(self.bundle.flush()?)
+    }
+
+    fn took(&mut self, bytes: u64) {
+        self.tally.items += 1;
+        self.tally.bytes += bytes;
+    }
+
+    fn item(&self, path: &Path, file_type: FileType, stat: Option<&Stat>) -> Item {
+        let path = path.as_os_str().as_bytes();
+        let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
+        Item {
+            name: [ROOT.as_bytes(), slash, path].concat(),
+            artifact: self.artifact,
+            file_type,
+            status: Status::Captured,
+            reason: None,
+            errno: None,
+            metadata: stat.map(Stat::metadata),
+            read_at_ns: clocks().utc_ns,
+        }
+    }
+}
+
+/// A file of the host as a source, within the artifact's budget.
+struct FileSource<'a> {
+    file: HostFile,
+    budget: &'a Budget<'a>,
+    halt: Option<Halt>,
+    status: Status,
+}
+
+impl Source for FileSource<'_> {
+    fn next(&mut self, left: u64, buffer: Vec<u8>) -> Piece {
+        if let Err(halt) = self.budget.check() {
+            self.halt = Some(halt);
+            return Piece::Short {
+                status: Status::Truncated,
+                reason: halt.to_string(),
+                errno: None,
+            };
+        }
+        match self
+            .file
+            .read(buffer, usize::try_from(left).unwrap_or(usize::MAX))
+        {
+            Ok(bytes) if bytes.is_empty() => Piece::Short {
+                status: Status::Shrank,
+                reason: "it shrank while it was read".to_owned(),
+                errno: None,
+            },
+            Ok(bytes) => Piece::Bytes(bytes),
+            Err(error) => Piece::Short {
+                status: error.status(),
+                reason: error.to_string(),
+                errno: error.errno(),
+            },
+        }
+    }
+
+    fn end(&mut self, entry: &mut Entry) {
+        self.status = entry.status;
+        let now = self.file.size_now().unwrap_or(0);
+        entry.grew_to = (now > self.file.stat().size).then_some(now);
+    }
+}
+
+fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Captured => "captured",
+        Status::Metadata => "metadata",
+        Status::Truncated => "truncated",
+        Status::Shrank => "shrank",
+        Status::Vanished => "vanished",
+        Status::Denied => "denied",
+        Status::TimedOut => "timed_out",
+        Status::Failed => "failed",
+        Status::Skipped => "skipped",
+    }
+}

@@ -1,0 +1,133 @@
+//! Calls into the kernel that may never return are made by a thread that can be given up.
+//!
+//! A read of a FUSE-backed argument list, or a path walk into a dead NFS server, blocks without end and can not be
+//! cancelled. The courier waits for the answer until the deadline, then leaves the thread behind and starts another.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use super::HostError;
+
+/// How long a single call may take. A local disk under load answers within it; what does not is named in the inventory.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// Threads that may be left behind before nothing more is tried.
+const MAX_ABANDONED: u32 = 64;
+/// Stack of a courier thread: it makes system calls, nothing more.
+const STACK: usize = 256 << 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs calls on a disposable thread, each with a deadline.
+pub struct Courier {
+    worker: Mutex<Option<Sender<Job>>>,
+    abandoned: AtomicU32,
+    deadline: Duration,
+}
+
+impl Default for Courier {
+    fn default() -> Self {
+        Self::with_deadline(DEADLINE)
+    }
+}
+
+impl Courier {
+    /// A courier with the usual deadline.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A courier that waits `deadline` for each call.
+    pub fn with_deadline(deadline: Duration) -> Self {
+        Self {
+            worker: Mutex::new(None),
+            abandoned: AtomicU32::new(0),
+            deadline,
+        }
+    }
+
+    /// Threads left behind so far.
+    pub fn abandoned(&self) -> u32 {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The answer of `job`, when it comes in time.
+    ///
+    /// # Errors
+    /// What the job says; [`HostError::TimedOut`]; [`HostError::Stuck`] after too many of those.
+    pub fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, HostError> {
+        if self.abandoned() >= MAX_ABANDONED {
+            return Err(HostError::Stuck);
+        }
+        let mut worker = self.worker.lock().map_err(|_| HostError::Stuck)?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move || drop(reply.send(job())));
+        let sender = match worker.take() {
+            Some(sender) => sender,
+            None => start()?,
+        };
+        sender.send(job).map_err(|_| HostError::Stuck)?;
+        match answer.recv_timeout(self.deadline) {
+            Ok(result) => {
+                *worker = Some(sender);
+                result
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.abandoned.fetch_add(1, Ordering::Relaxed);
+                Err(HostError::TimedOut)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(HostError::Stuck),
+        }
+    }
+}
+
+fn start() -> Result<Sender<Job>, HostError> {
+    let (sender, jobs) = mpsc::channel::<Job>();
+    let run = move || jobs.into_iter().for_each(|job| job());
+    match thread::Builder::new()
+        .name("courier".to_owned())
+        .stack_size(STACK)
+        .spawn(run)
+    {
+        Ok(_) => Ok(sender),
+        Err(_) => Err(HostError::Stuck),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_never_returns_costs_its_deadline_and_a_thread() {
+        let courier = Courier::with_deadline(Duration::from_millis(20));
+        let (hold, held) = mpsc::channel::<()>();
+        let stuck = courier.call(move || held.recv().map_err(|_| HostError::Stuck));
+        assert_eq!(stuck, Err(HostError::TimedOut));
+        assert_eq!(courier.abandoned(), 1);
+        assert_eq!(
+            courier.call(|| Ok(7)),
+            Ok(7),
+            "the next call gets a new thread"
+        );
+        drop(hold);
+    }
+
+    #[test]
+    fn after_too_many_stuck_calls_nothing_more_is_tried() {
+        let courier = Courier::with_deadline(Duration::from_millis(1));
+        let (hold, held) = mpsc::channel::<()>();
+        let held = std::sync::Arc::new(Mutex::new(held));
+        for _ in 0..MAX_ABANDONED {
+            let held = std::sync::Arc::clone(&held);
+            let _ = courier.call(move || held.lock().unwrap().recv().map_err(|_| HostError::Stuck));
+        }
+        assert_eq!(courier.call(|| Ok(())), Err(HostError::Stuck));
+        drop(hold);
+    }
+}

@@ -1,0 +1,83 @@
+//! A regular file of the host, read in pieces that each have a deadline.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::unistd::read;
+
+use super::{Courier, HostError, Stat, sys};
+
+/// Size of the pieces, in bytes.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// An open regular file.
+pub struct HostFile {
+    fd: Arc<OwnedFd>,
+    stat: Stat,
+    courier: Arc<Courier>,
+}
+
+impl HostFile {
+    pub(super) fn new(fd: OwnedFd, stat: Stat, courier: Arc<Courier>) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            stat,
+            courier,
+        }
+    }
+
+    /// Metadata when it was opened.
+    pub fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// Size now, in bytes: logs grow while they are read.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn size_now(&self) -> Result<u64, HostError> {
+        use std::os::fd::AsFd;
+        let fd = Arc::clone(&self.fd);
+        self.courier
+            .call(move || Ok(sys::stat(fd.as_fd(), c"", false)?.size))
+    }
+
+    /// The next piece of at most `want` bytes, in the memory of `buffer`; empty at the end of the file.
+    ///
+    /// # Errors
+    /// As the kernel says, or when the piece did not come in time.
+    pub fn read(&mut self, mut buffer: Vec<u8>, want: usize) -> Result<Vec<u8>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            buffer.clear();
+            read_up_to(&fd, &mut buffer, want.min(PIECE))?;
+            Ok(buffer)
+        })
+    }
+}
+
+/// Appends up to `cap` bytes to `bytes`; true when there may be more.
+pub(super) fn read_up_to(fd: &OwnedFd, bytes: &mut Vec<u8>, cap: usize) -> Result<bool, HostError> {
+    while bytes.len() < cap {
+        let start = bytes.len();
+        // `/proc` files are made anew for each read: ask for much at once, so that a record is not torn.
+        let step = if start == 0 {
+            PIECE.min(16 << 10).max(4096)
+        } else {
+            PIECE
+        };
+        bytes.resize(start + step.min(cap - start), 0);
+        match read(fd, bytes.get_mut(start..).unwrap_or_default()) {
+            Ok(0) => {
+                bytes.truncate(start);
+                return Ok(false);
+            }
+            Ok(got) => bytes.truncate(start + got),
+            Err(Errno::EINTR) => bytes.truncate(start),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let mut more = [0];
+    Ok(read(fd, &mut more).is_ok_and(|got| got > 0))
+}

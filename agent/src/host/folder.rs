@@ -1,0 +1,401 @@
+//! A directory of the host, and all that is read relative to it.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use evidence::inventory::FileType;
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+
+use super::file::HostFile;
+use super::{Courier, Foreign, HostError, Stat, sys};
+
+/// Magic number of sysfs (`include/uapi/linux/magic.h`), which nix 0.32 has no name for.
+const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
+/// Most entries of one directory that are read.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// The bytes of a small file.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    pub bytes: Vec<u8>,
+    /// Whether there was more than the cap allowed.
+    pub truncated: bool,
+    /// Metadata, for files that are not made up by the kernel.
+    pub stat: Option<Stat>,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    pub name: OsString,
+    /// Whether the file system says that it is a directory; `None` when it does not say.
+    pub is_directory: Option<bool>,
+}
+
+/// An open directory. Paths are relative to it; a `/` at their start is passed over.
+#[derive(Clone)]
+pub struct Folder {
+    fd: Arc<OwnedFd>,
+    path: PathBuf,
+    courier: Arc<Courier>,
+    foreign: Arc<Foreign>,
+}
+
+impl Folder {
+    pub(super) fn root(
+        path: &Path,
+        courier: Arc<Courier>,
+        foreign: Arc<Foreign>,
+    ) -> Result<Self, HostError> {
+        let fd = nix::fcntl::open(
+            path,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Self {
+            fd: Arc::new(fd),
+            path: PathBuf::from("/"),
+            courier,
+            foreign,
+        })
+    }
+
+    /// Path on the host, from its root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory at `path`.
+    ///
+    /// # Errors
+    /// [`HostError::Link`] when a component is a symbolic link.
+    pub fn folder(&self, path: impl AsRef<Path>) -> Result<Self, HostError> {
+        let (full, fd) = self.at(path.as_ref(), |folder, name| {
+            open_folder(folder.as_fd(), name)
+        })?;
+        Ok(Self {
+            fd: Arc::new(fd),
+            path: full,
+            courier: Arc::clone(&self.courier),
+            foreign: Arc::clone(&self.foreign),
+        })
+    }
+
+    /// Names below `path`, sorted; `.` and `..` left out. An empty path means this directory.
+    ///
+    /// # Errors
+    /// When the directory can not be opened or read to its end: a part of a listing is never returned.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<DirEntry>, HostError> {
+        let (_, mut entries) = self.at(path.as_ref(), |folder, name| list(folder.as_fd(), name))?;
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    /// Metadata of `path` itself, never of what it links to.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn stat(&self, path: impl AsRef<Path>) -> Result<Stat, HostError> {
+        Ok(self
+            .at(path.as_ref(), |folder, name| {
+                Ok(sys::stat(folder.as_fd(), name, false)?)
+            })?
+            .1)
+    }
+
+    /// Target of the symbolic link at `path`, bytes as they are.
+    ///
+    /// # Errors
+    /// As the kernel says; EINVAL when it is no link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, HostError> {
+        Ok(self
+            .at(path.as_ref(), |folder, name| {
+                Ok(readlinkat(folder, name.as_c_str())?.into_vec())
+            })?
+            .1)
+    }
+
+    /// Targets of the links `names` in this directory, in one go.
+    ///
+    /// # Errors
+    /// Only when all of it took too long: each name has its own result.
+    pub fn read_links(
+        &self,
+        names: Vec<OsString>,
+    ) -> Result<Vec<(OsString, Result<Vec<u8>, HostError>)>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            let target = |name: &OsStr| Ok(readlinkat(&*fd, name)?.into_vec());
+            Ok(names
+                .into_iter()
+                .map(|name| (name.clone(), target(&name)))
+                .collect())
+        })
+    }
+
+    /// Up to `cap` bytes of the file at `path`, and whether there were more.
+    ///
+    /// # Errors
+    /// [`HostError::NotAFile`] for anything but a regular file, which is not even opened.
+    pub fn read(&self, path: impl AsRef<Path>, cap: usize) -> Result<Content, HostError> {
+        Ok(self
+            .at(path.as_ref(), move |folder, name| read(&folder, name, cap))?
+            .1)
+    }
+
+    /// Several small files of this directory in one go; see [`Folder::read`].
+    ///
+    /// # Errors
+    /// Only when all of it took too long: each name has its own result.
+    pub fn read_all(
+        &self,
+        names: Vec<OsString>,
+        cap: usize,
+    ) -> Result<Vec<(OsString, Result<Content, HostError>)>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            let content = |name: &OsStr| read(&fd, &c_string(name)?, cap);
+            Ok(names
+                .into_iter()
+                .map(|name| (name.clone(), content(&name)))
+                .collect())
+        })
+    }
+
+    /// The regular file at `path`, to be read as a stream.
+    ///
+    /// # Errors
+    /// [`HostError::NotAFile`] for anything else, which is not even opened.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
+        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
+            open_regular(folder.as_fd(), name)
+        })?;
+        Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
+    }
+
+    /// Follows a link that the kernel makes up, such as `exe` or `fd/3` of a process, to what it stands for.
+    ///
+    /// # Errors
+    /// [`HostError::NotLive`] when this is not really `/proc`; otherwise as [`Folder::open`].
+    pub fn open_magic(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
+        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
+            open_magic(folder.as_fd(), name)
+        })?;
+        Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
+    }
+
+    /// Metadata of what a magic link stands for.
+    ///
+    /// # Errors
+    /// As [`Folder::open_magic`].
+    pub fn stat_magic(&self, path: impl AsRef<Path>) -> Result<Stat, HostError> {
+        Ok(self
+            .at(path.as_ref(), |folder, name| {
+                only_in_proc(folder.as_fd())?;
+                Ok(sys::stat(folder.as_fd(), name, true)?)
+            })?
+            .1)
+    }
+
+    /// Opens a magic link as a bare descriptor, such as `ns/net` for setns(2).
+    ///
+    /// # Errors
+    /// As [`Folder::open_magic`].
+    pub fn open_namespace(&self, path: impl AsRef<Path>) -> Result<OwnedFd, HostError> {
+        let open = |folder: Arc<OwnedFd>, name: &CString| {
+            only_in_proc(folder.as_fd())?;
+            Ok(openat(
+                folder.as_fd(),
+                name.as_c_str(),
+                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?)
+        };
+        Ok(self.at(path.as_ref(), open)?.1)
+    }
+
+    /// Walks to the directory of `path` and does `act` with its last component, on the courier's thread.
+    fn at<T: Send + 'static>(
+        &self,
+        path: &Path,
+        act: impl FnOnce(Arc<OwnedFd>, &CString) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<(PathBuf, T), HostError> {
+        let names = components(path)?;
+        let full = names.iter().fold(self.path.clone(), |path, name| {
+            path.join(OsStr::from_bytes(name.as_bytes()))
+        });
+        if let Some(kind) = self.foreign.kind_at(&full) {
+            return Err(HostError::Foreign(kind.to_owned()));
+        }
+        let fd = Arc::clone(&self.fd);
+        let result = self.courier.call(move || {
+            let Some((last, folders)) = names.split_last() else {
+                return act(fd, &CString::default());
+            };
+            let mut folder = fd;
+            for name in folders {
+                folder = Arc::new(open_folder(folder.as_fd(), name)?);
+            }
+            act(folder, last)
+        })?;
+        Ok((full, result))
+    }
+}
+
+fn c_string(name: &OsStr) -> Result<CString, HostError> {
+    CString::new(name.as_bytes()).map_err(|_| HostError::Os(Errno::EINVAL))
+}
+
+fn components(path: &Path) -> Result<Vec<CString>, HostError> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(c_string(name)?),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(HostError::Os(Errno::EINVAL));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn open_folder(folder: std::os::fd::BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
+    let name = if name.is_empty() {
+        c"."
+    } else {
+        name.as_c_str()
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(folder, name, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::ELOOP => HostError::Link,
+        Errno::ENOTDIR
+            if sys::stat(folder, name, false).is_ok_and(|s| s.file_type() == FileType::Symlink) =>
+        {
+            HostError::Link
+        }
+        errno => HostError::Os(errno),
+    })
+}
+
+fn list(folder: std::os::fd::BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
+    let name = if name.is_empty() {
+        c"."
+    } else {
+        name.as_c_str()
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = without_atime(|noatime| openat(folder, name, flags | noatime, Mode::empty()))?;
+    let mut entries = Vec::new();
+    for entry in Dir::from_fd(fd)?.iter() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            entries.push(DirEntry {
+                name,
+                is_directory: entry.file_type().map(|kind| kind == Type::Directory),
+            });
+        }
+        if entries.len() > MAX_ENTRIES {
+            return Err(HostError::Os(Errno::EOVERFLOW));
+        }
+    }
+    Ok(entries)
+}
+
+/// Opens so that the access time stays, where the system allows it: only owners and CAP_FOWNER may ask for it.
+fn without_atime(open: impl Fn(OFlag) -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    open(OFlag::O_NOATIME).or_else(|errno| {
+        if errno == Errno::EPERM {
+            open(OFlag::empty())
+        } else {
+            Err(errno)
+        }
+    })
+}
+
+fn file_system(fd: impl AsFd) -> Result<FsType, HostError> {
+    Ok(fstatfs(fd)?.filesystem_type())
+}
+
+fn only_in_proc(folder: std::os::fd::BorrowedFd<'_>) -> Result<(), HostError> {
+    if file_system(folder)? == PROC_SUPER_MAGIC {
+        Ok(())
+    } else {
+        Err(HostError::NotLive)
+    }
+}
+
+/// Opens a regular file in two steps, so that a device or a FIFO is never opened: first the path alone, then its file.
+fn open_regular(
+    folder: std::os::fd::BorrowedFd<'_>,
+    name: &CString,
+) -> Result<(OwnedFd, Stat), HostError> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let path = openat(folder, name.as_c_str(), flags, Mode::empty())?;
+    let stat = sys::stat(path.as_fd(), c"", false)?;
+    if stat.file_type() != FileType::File {
+        return Err(HostError::NotAFile(stat.file_type()));
+    }
+    if let Some(kind) = Foreign::kind_of(file_system(&path)?) {
+        return Err(HostError::Foreign(kind.to_owned()));
+    }
+    reopen(path, stat)
+}
+
+fn open_magic(
+    folder: std::os::fd::BorrowedFd<'_>,
+    name: &CString,
+) -> Result<(OwnedFd, Stat), HostError> {
+    only_in_proc(folder)?;
+    let path = openat(
+        folder,
+        name.as_c_str(),
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let stat = sys::stat(path.as_fd(), c"", false)?;
+    if stat.file_type() != FileType::File {
+        return Err(HostError::NotAFile(stat.file_type()));
+    }
+    reopen(path, stat)
+}
+
+fn reopen(path: OwnedFd, mut stat: Stat) -> Result<(OwnedFd, Stat), HostError> {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", path.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd =
+        without_atime(|noatime| nix::fcntl::open(link.as_str(), flags | noatime, Mode::empty()))?;
+    stat.xattrs = sys::xattrs(fd.as_fd());
+    Ok((fd, stat))
+}
+
+fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostError> {
+    let made_up = matches!(file_system(folder)?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
+    let (fd, stat) = if made_up {
+        let flags = OFlag::O_RDONLY
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC;
+        (openat(folder, name.as_c_str(), flags, Mode::empty())?, None)
+    } else {
+        let (fd, stat) = open_regular(folder.as_fd(), name)?;
+        (fd, Some(stat))
+    };
+    let mut bytes = Vec::new();
+    let truncated = super::file::read_up_to(&fd, &mut bytes, cap)?;
+    Ok(Content {
+        bytes,
+        truncated,
+        stat,
+    })
+}

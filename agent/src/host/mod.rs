@@ -1,0 +1,120 @@
+//! The only door to the machine.
+//!
+//! The host is hostile: names, contents and timing are the attacker's. So paths are walked component by component
+//! without following links, only regular files are opened, access times are left alone, each call into the kernel has a
+//! deadline, and what network and FUSE mounts hold is not touched. A directory can stand in for `/`, for tests.
+
+mod courier;
+mod error;
+mod file;
+mod folder;
+mod mounts;
+mod stat;
+mod sys;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use courier::Courier;
+pub use error::HostError;
+pub use file::HostFile;
+pub use folder::{Content, DirEntry, Folder};
+pub use mounts::Foreign;
+pub use stat::Stat;
+pub use sys::{Usage, clocks, lower_priority, single_arena, usage};
+
+/// Most bytes of a file under `/proc` or `/sys` that are read into memory.
+pub const SMALL: usize = 16 << 20;
+
+/// The machine, or a directory that stands in for it.
+pub struct Host {
+    root: Folder,
+    own: Option<i32>,
+    courier: Arc<Courier>,
+    live: bool,
+}
+
+impl Host {
+    /// The host below `root`, which is `/` except in tests.
+    ///
+    /// # Errors
+    /// When `root` can not be opened as a directory.
+    pub fn open(root: &Path) -> Result<Self, HostError> {
+        let courier = Arc::new(Courier::new());
+        let live = root == Path::new("/");
+        let bare = Folder::root(root, Arc::clone(&courier), Arc::default())?;
+        // `/proc/self` is a link, which is not followed: its target is the pid under which this `/proc` knows us.
+        let own = bare
+            .read_link("proc/self")
+            .ok()
+            .and_then(|pid| std::str::from_utf8(&pid).ok()?.parse().ok());
+        let foreign = mounts::foreign(&bare, own.unwrap_or(1));
+        let root = Folder::root(root, Arc::clone(&courier), Arc::new(foreign))?;
+        Ok(Self {
+            root,
+            own,
+            courier,
+            live,
+        })
+    }
+
+    /// Our pid as `/proc` shows it; `None` where there is no `/proc`. A recorded tree says pid 1.
+    pub fn own_pid(&self) -> Option<i32> {
+        self.own
+    }
+
+    /// `/proc/self`, by number.
+    ///
+    /// # Errors
+    /// When there is no `/proc`.
+    pub fn own(&self) -> Result<Folder, HostError> {
+        self.process(self.own.unwrap_or(1))
+    }
+
+    /// Whether this is the running machine, so that `/proc/PID/fd` and namespaces mean what they say.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The root directory. Paths given to it may start with `/`.
+    pub fn root(&self) -> &Folder {
+        &self.root
+    }
+
+    /// Reads that never returned, each with a thread that waits for it.
+    pub fn abandoned_reads(&self) -> u32 {
+        self.courier.abandoned()
+    }
+
+    /// All numbers among the names in `/proc`, ascending: the processes that the kernel shows.
+    ///
+    /// # Errors
+    /// When `/proc` can not be listed.
+    pub fn pids(&self) -> Result<Vec<i32>, HostError> {
+        let entries = self.root.list("proc")?;
+        let mut pids: Vec<i32> = entries
+            .iter()
+            .filter_map(|entry| entry.name.to_str()?.parse().ok())
+            .collect();
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// The directory of a process. It stays that process's: when the pid is used again, reads fail with ESRCH.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn process(&self, pid: i32) -> Result<Folder, HostError> {
+        self.root.folder(PathBuf::from(format!("proc/{pid}")))
+    }
+
+    /// A small file as text, without the newline at its end; `None` when it can not be read.
+    pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
+        let content = self.root.read(path, SMALL).ok()?;
+        Some(
+            String::from_utf8_lossy(&content.bytes)
+                .trim_end()
+                .to_owned(),
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! All the `unsafe` there is: system calls that `nix` has no safe form of.
+
+#![expect(
+    unsafe_code,
+    reason = "the one file where system calls without a safe wrapper are made"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use evidence::manifest::Instant;
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+
+use super::stat::{Stat, Timestamp};
+
+/// Longest list of names, and longest value, of extended attributes that is read (XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const XATTR_MAX: usize = 64 << 10;
+
+/// `statx(2)` of `name` below `folder`; the link itself when it is one, unless `follow`. An empty name means `folder`.
+pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<Stat, Errno> {
+    let mut buffer = MaybeUninit::<libc::statx>::zeroed();
+    let nofollow = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC | nofollow;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    // SAFETY: the descriptor is borrowed, the name ends with NUL, and the buffer is a whole `statx`.
+    let result = unsafe {
+        libc::statx(
+            folder.as_raw_fd(),
+            name.as_ptr(),
+            flags,
+            mask,
+            buffer.as_mut_ptr(),
+        )
+    };
+    Errno::result(result)?;
+    // SAFETY: it was zeroed, and the kernel filled it.
+    let raw = unsafe { buffer.assume_init() };
+    let time = |t: libc::statx_timestamp| Timestamp {
+        seconds: t.tv_sec,
+        nanoseconds: t.tv_nsec,
+    };
+    Ok(Stat {
+        mode: raw.stx_mode.into(),
+        uid: raw.stx_uid,
+        gid: raw.stx_gid,
+        size: raw.stx_size,
+        allocated: raw.stx_blocks.saturating_mul(512),
+        nlink: raw.stx_nlink,
+        inode: raw.stx_ino,
+        major: raw.stx_dev_major,
+        minor: raw.stx_dev_minor,
+        atime: time(raw.stx_atime),
+        mtime: time(raw.stx_mtime),
+        ctime: time(raw.stx_ctime),
+        btime: (raw.stx_mask & libc::STATX_BTIME != 0).then(|| time(raw.stx_btime)),
+        xattrs: BTreeMap::new(),
+    })
+}
+
+/// Extended attributes of an open file, values in base64. What can not be read is left out.
+pub(super) fn xattrs(file: BorrowedFd<'_>) -> BTreeMap<String, String> {
+    let mut names = vec![0_u8; XATTR_MAX];
+    // SAFETY: the buffer is valid for its length.
+    let length =
+        unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
+    names.truncate(usize::try_from(length).unwrap_or(0));
+    let names = names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    names
+        .filter_map(|name| Some((name.escape_ascii().to_string(), xattr(file, name)?)))
+        .collect()
+}
+
+fn xattr(file: BorrowedFd<'_>, name: &[u8]) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    let mut value = vec![0_u8; XATTR_MAX];
+    // SAFETY: the name ends with NUL and the buffer is valid for its length.
+    let length = unsafe {
+        libc::fgetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(BASE64.encode(value))
+}
+
+/// Lowest CPU priority (nice 19) and the idle I/O class (`ioprio_set(2)`), for this process and its later threads.
+///
+/// # Errors
+/// The first refusal; the run goes on without.
+pub fn lower_priority() -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const IOPRIO_CLASS_IDLE: libc::c_long = 3 << 13;
+    // SAFETY: both calls take numbers only.
+    unsafe {
+        Errno::result(libc::setpriority(libc::PRIO_PROCESS, 0, 19))?;
+        Errno::result(libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0_i64,
+            IOPRIO_CLASS_IDLE,
+        ))?;
+    }
+    Ok(())
+}
+
+/// Makes glibc's malloc use one arena, so that memory freed by one thread serves the others and RSS stays bounded.
+pub fn single_arena() {
+    // SAFETY: `mallopt` takes numbers only; it is called before any other thread starts.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
+    }
+}
+
+/// Reads the clocks; a clock that is not there reads as 0.
+pub fn clocks() -> Instant {
+    let read = |clock| {
+        clock_gettime(clock).map_or(0, |t| {
+            t.tv_sec().saturating_mul(1_000_000_000) + t.tv_nsec()
+        })
+    };
+    Instant {
+        utc_ns: read(ClockId::CLOCK_REALTIME),
+        monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
+        boottime_ns: read(ClockId::CLOCK_BOOTTIME),
+    }
+}
+
+/// What this process used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub cpu_user_us: u64,
+    pub cpu_system_us: u64,
+    pub peak_rss_bytes: u64,
+}
+
+/// `getrusage(2)` of this process.
+pub fn usage() -> Usage {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Usage::default();
+    };
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    Usage {
+        cpu_user_us: unsigned(usage.user_time().num_microseconds()),
+        cpu_system_us: unsigned(usage.system_time().num_microseconds()),
+        peak_rss_bytes: unsigned(usage.max_rss()) * 1024,
+    }
+}

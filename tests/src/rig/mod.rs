@@ -94,11 +94,16 @@ pub fn or_skip<T>(result: Result<T>) -> Option<T> {
     }
 }
 
-/// Cargo's target folder, from the place of the running test.
+/// Cargo's target folder, from the place of the running test. Cargo tags it, and the folder of each triple in it.
 pub(crate) fn target_dir() -> PathBuf {
     let exe = env::current_exe().expect("the running test has a path");
-    exe.ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+    let is_tagged = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    let tagged = exe
+        .ancestors()
+        .skip_while(|folder| !is_tagged(folder))
+        .take_while(is_tagged);
+    tagged
+        .last()
         .map_or_else(|| workspace().join("target"), Path::to_path_buf)
 }
 

@@ -6,7 +6,7 @@
 use crate::chain::Chain;
 use crate::digest::Digest;
 use crate::frame;
-use crate::keys::Stream;
+use crate::keys::{Prefix, Stream};
 
 /// Stored size at which a segment is sealed, in bytes.
 pub const TARGET_BYTES: usize = 8 << 20;
@@ -22,6 +22,28 @@ pub fn link(chain: &Chain, stream: Stream) -> String {
         chain.prefix(),
         chain.head()
     )
+}
+
+/// The link that a segment starts with, read back.
+#[derive(Debug)]
+pub struct Link {
+    /// Where the collection lives.
+    pub prefix: Prefix,
+    /// The chain's head before this segment.
+    pub previous: Digest,
+}
+
+/// The link of the segment that is stored under `key`, if it is well-formed and names that key.
+pub fn read_link(bytes: &[u8], key: &str) -> Option<Link> {
+    let (text, _) = frame::split_skippable(bytes)?;
+    let text = std::str::from_utf8(text).ok()?;
+    let rest = text.strip_prefix(&format!("exhibit-segment {} ", crate::FORMAT_VERSION))?;
+    let (place, previous) = rest.strip_suffix('\n')?.split_once(' ')?;
+    let prefix = place.strip_suffix(key)?.strip_suffix('/')?;
+    Some(Link {
+        prefix: prefix.parse().ok()?,
+        previous: previous.parse().ok()?,
+    })
 }
 
 /// A segment under construction. Its link is written last, because another stream may be sealed in between.

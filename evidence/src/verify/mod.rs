@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::keys::{self, Prefix, Stream};
 use crate::manifest::{self, Completeness, Manifest};
 use crate::objects::{Objects, read_whole};
+use crate::segment;
 pub use problem::Problem;
 
 /// What a verification may cost.
@@ -229,8 +230,8 @@ impl Run<'_> {
         let mut linked = Vec::new();
         for (stream, number) in listed.iter().filter_map(|key| Stream::of_key(key)) {
             let key = stream.segment_key(number);
-            let bytes = self.whole(&key, crate::segment::MAX_BYTES)?;
-            match stream::read_link(&bytes, &key) {
+            let bytes = self.whole(&key, segment::MAX_BYTES)?;
+            match segment::read_link(&bytes, &key) {
                 Some(link) => {
                     linked.push((link, stream, number, bytes.len() as u64, Digest::of(&bytes)))
                 }

@@ -11,25 +11,6 @@ use crate::manifest::StreamTotals;
 use crate::objects::{Objects, read_whole};
 use crate::segment;
 
-/// The link that a segment starts with.
-pub(super) struct Link {
-    pub(super) prefix: Prefix,
-    pub(super) previous: Digest,
-}
-
-/// The link of the segment that is stored under `key`, if it is well-formed and names that key.
-pub(super) fn read_link(bytes: &[u8], key: &str) -> Option<Link> {
-    let (text, _) = frame::split_skippable(bytes)?;
-    let text = std::str::from_utf8(text).ok()?;
-    let rest = text.strip_prefix(&format!("exhibit-segment {} ", crate::FORMAT_VERSION))?;
-    let (place, previous) = rest.strip_suffix('\n')?.split_once(' ')?;
-    let prefix = place.strip_suffix(key)?.strip_suffix('/')?;
-    Some(Link {
-        prefix: prefix.parse().ok()?,
-        previous: previous.parse().ok()?,
-    })
-}
-
 /// What was found when a stream was read.
 pub(super) struct End {
     pub(super) raw_bytes: u64,
@@ -234,7 +215,7 @@ impl<'a> RawStream<'a> {
             });
             return false;
         }
-        let link = read_link(&self.segment, &self.key);
+        let link = segment::read_link(&self.segment, &self.key);
         if !link.is_some_and(|link| link.prefix == *self.prefix && link.previous == record.previous)
         {
             self.problems.push(Problem::Link { key: key() });

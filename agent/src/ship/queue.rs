@@ -1,0 +1,183 @@
+//! Segments on their way to the store: a bounded queue, a few senders, and the spool when the store fails for good.
+//!
+//! Memory is bounded by the segments in the queue and in the senders' hands. When the store fails and there is no
+//! spool, the queue closes, so that capture stops instead of reading for nobody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use evidence::manifest::StoredObject;
+use evidence::segment::Segment;
+
+use super::{Directory, Object, ShipError, Store};
+use crate::limits::Rate;
+
+/// Segments sent at the same time, and segments that may wait.
+const SENDERS: usize = 3;
+const WAITING: usize = 1;
+
+/// What became of the objects.
+#[derive(Debug)]
+pub struct Shipped {
+    /// Each object, in the order of its key.
+    pub objects: Vec<StoredObject>,
+    /// What the store failed with for good.
+    pub failure: Option<ShipError>,
+    /// What the spool failed with.
+    pub spool_failure: Option<ShipError>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: Vec<StoredObject>,
+    failure: Option<ShipError>,
+    spool_failure: Option<ShipError>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    spool: Option<Directory>,
+    rate: Rate,
+    bytes: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Takes segments and sends them.
+pub struct Queue {
+    shared: Arc<Shared>,
+    sender: SyncSender<Object>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Queue {
+    /// Starts sending to `store`.
+    ///
+    /// # Errors
+    /// When a thread can not be started.
+    pub fn start(store: Arc<dyn Store>, spool: Option<Directory>, rate: Rate) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            store,
+            spool,
+            rate,
+            bytes: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (sender, objects) = sync_channel::<Object>(WAITING);
+        let objects = Arc::new(Mutex::new(objects));
+        let threads = (0..SENDERS)
+            .map(|_| {
+                let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
+                thread::Builder::new().name("ship".to_owned()).spawn(move || shared.send_all(&objects))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, sender, threads })
+    }
+
+    /// What hands a segment to the queue: false once segments can go nowhere.
+    pub fn take(&self) -> impl FnMut(Segment) -> bool + Send + 'static {
+        let (shared, sender) = (Arc::clone(&self.shared), self.sender.clone());
+        move |segment| {
+            let Segment { key, bytes, sha256 } = segment;
+            let sent = sender.send(Object { key, bytes: Bytes::from(bytes), sha256 }).is_ok();
+            sent && shared.open()
+        }
+    }
+
+    /// Bytes that the store has taken so far.
+    pub fn shipped_bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the first object is stored.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub fn first(&self) -> Result<(), ShipError> {
+        let state = self.shared.lock();
+        let nothing = |state: &mut State| state.objects.is_empty() && state.failure.is_none();
+        let state = self.shared.changed.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until all segments are where they can go.
+    pub fn drain(self) -> Drained {
+        let Self { shared, sender, threads } = self;
+        drop(sender);
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        Drained { shared }
+    }
+}
+
+/// A queue that has sent all its segments; it still takes the objects that describe them.
+pub struct Drained {
+    shared: Arc<Shared>,
+}
+
+impl Drained {
+    /// Sends one more object and waits for it; the answer is where it is now.
+    pub fn put(&self, object: &Object) -> StoredObject {
+        self.shared.put(object)
+    }
+
+    /// What became of the objects so far.
+    pub fn shipped(&self) -> Shipped {
+        let state = self.shared.lock();
+        let mut objects = state.objects.clone();
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Shipped { objects, failure: state.failure.clone(), spool_failure: state.spool_failure.clone() }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another segment would find a place.
+    fn open(&self) -> bool {
+        let state = self.lock();
+        state.failure.is_none() || (self.spool.is_some() && state.spool_failure.is_none())
+    }
+
+    fn send_all(&self, objects: &Mutex<Receiver<Object>>) {
+        loop {
+            let next = objects.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(object) = next else { return };
+            let stored = self.put(&object);
+            self.lock().objects.push(stored);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Stores an object, or spools it, or gives it up: the answer says which.
+    fn put(&self, object: &Object) -> StoredObject {
+        let failed = self.lock().failure.is_some();
+        if !failed {
+            self.rate.wait(object.bytes.len() as u64);
+            match self.store.put(object) {
+                Ok(stored) => {
+                    self.bytes.fetch_add(stored.bytes, Ordering::Relaxed);
+                    return stored;
+                }
+                Err(error) => drop(self.lock().failure.get_or_insert(error)),
+            }
+        }
+        let unshipped = object.unshipped();
+        let Some(spool) = &self.spool else {
+            return StoredObject { unread: Some("lost: the store failed and there is no --spool".to_owned()), ..unshipped };
+        };
+        match spool.put(object) {
+            Ok(_) => StoredObject { unread: Some("in the spool".to_owned()), ..unshipped },
+            Err(error) => {
+                let lost = format!("lost: the store failed, and the spool too: {error}");
+                self.lock().spool_failure.get_or_insert(error);
+                StoredObject { unread: Some(lost), ..unshipped }
+            }
+        }
+    }
+}

@@ -4,3 +4,4 @@ pub mod bundle;
 pub mod capture;
 pub mod host;
 pub mod limits;
+mod text;

@@ -313,7 +313,7 @@ impl Writer {
     }
 
     fn zeros(&mut self, mut count: u64, hasher: &mut Hasher) -> Result<(), Stopped> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while count > 0 {
             let now = ZEROS
                 .get(..usize::try_from(count).unwrap_or(usize::MAX))

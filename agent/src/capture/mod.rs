@@ -3,8 +3,16 @@
 //! An artifact reads and writes; the [`runner`] holds its deadline, its cap, its times and its outcome. It runs no
 //! command of the host and never ends the run: what it can not get, it names.
 
+mod clock;
+mod files;
+mod kernel;
+mod messages;
+pub mod processes;
+mod recovered;
 pub mod runner;
+pub mod sessions;
 mod sink;
+mod users;
 
 use std::time::Duration;
 
@@ -64,6 +72,22 @@ pub trait Artifact {
     /// # Errors
     /// When it as a whole can not be captured. Single items that can not are told to the sink.
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError>;
+}
+
+/// Everything that can be captured, in the order in which it is.
+pub fn artifacts() -> Vec<Box<dyn Artifact>> {
+    let mut artifacts: Vec<Box<dyn Artifact>> = vec![
+        Box::new(processes::Processes),
+        Box::new(recovered::Recovered),
+        Box::new(kernel::Kernel),
+        Box::new(messages::KernelMessages),
+        Box::new(clock::Clock),
+        Box::new(sessions::Sessions),
+    ];
+    artifacts.extend(files::FAMILIES.iter().map(|family| Box::new(family) as Box<dyn Artifact>));
+    // Stable: within one class the order of this list holds.
+    artifacts.sort_by_key(|artifact| artifact.spec().volatility);
+    artifacts
 }
 
 /// Why an artifact ended early.

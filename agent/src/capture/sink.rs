@@ -176,25 +176,46 @@ impl<'a> Sink<'a> {
     /// When the artifact has to end.
     pub fn raw(&mut self, path: &Path, content: &Result<Content, HostError>) -> Result<(), Halt> {
         match content {
-            Ok(content) => self.content(path, content),
+            Ok(content) => {
+                self.raw_part(path, content)?;
+                self.tally.items += 1;
+                Ok(())
+            }
             Err(error) => self.lost(path, error),
         }
     }
 
-    fn content(&mut self, path: &Path, content: &Content) -> Result<(), Halt> {
+    /// As [`Sink::raw`], for a part of something that counts as one item, such as a process.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn raw_part(&mut self, path: &Path, content: &Content) -> Result<(), Halt> {
         self.check()?;
         let mut item = self.item(path, FileType::File, content.stat.as_ref());
         if content.truncated {
-            (item.status, item.reason) = (
-                Status::Truncated,
-                Some("larger than the cap for files in memory".to_owned()),
-            );
+            (item.status, item.reason) = (Status::Truncated, Some("larger than what is held in memory".to_owned()));
             self.loss("truncated");
         }
         if self.bundle.add(item, &content.bytes)? {
-            self.took(content.bytes.len() as u64);
+            self.tally.bytes += content.bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// As [`Sink::link`], for a part of something that counts as one item.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn link_part(&mut self, path: &Path, target: &[u8]) -> Result<(), Halt> {
+        self.check()?;
+        let item = self.item(path, FileType::Symlink, None);
+        self.bundle.link(item, target)?;
+        Ok(())
+    }
+
+    /// Counts something that was gone before it could be read.
+    pub fn gone(&mut self) {
+        self.tally.vanished += 1;
     }
 
     /// Puts a symbolic link at `path` under `[root]/`, or lists why there is none.
@@ -227,6 +248,23 @@ impl<'a> Sink<'a> {
     pub fn file(&mut self, path: &Path, file: HostFile) -> Result<(), Halt> {
         let item = self.item(path, FileType::File, Some(file.stat()));
         self.stream(item, file)
+    }
+
+    /// Whether the content of `path` is in the tar already.
+    pub fn has(&self, path: &Path) -> bool {
+        self.bundle.has(&member_name(path))
+    }
+
+    /// Puts bytes of our own making at `name`, outside `[root]/`.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn own(&mut self, name: &str, bytes: &[u8]) -> Result<(), Halt> {
+        self.check()?;
+        if self.bundle.add(bundle::own(name.as_bytes(), self.artifact), bytes)? {
+            self.took(bytes.len() as u64);
+        }
+        Ok(())
     }
 
     /// Puts a file of the host at `name`, outside `[root]/`; `reason` says where it comes from.
@@ -311,10 +349,8 @@ impl<'a> Sink<'a> {
     }
 
     fn item(&self, path: &Path, file_type: FileType, stat: Option<&Stat>) -> Item {
-        let path = path.as_os_str().as_bytes();
-        let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
         Item {
-            name: [ROOT.as_bytes(), slash, path].concat(),
+            name: member_name(path),
             artifact: self.artifact,
             file_type,
             status: Status::Captured,
@@ -324,6 +360,13 @@ impl<'a> Sink<'a> {
             read_at_ns: clocks().utc_ns,
         }
     }
+}
+
+/// Name in the tar of the host's `path`, as UAC lays it out.
+fn member_name(path: &Path) -> Vec<u8> {
+    let path = path.as_os_str().as_bytes();
+    let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
+    [ROOT.as_bytes(), slash, path].concat()
 }
 
 /// A file of the host as a source, within the artifact's budget.

@@ -4,12 +4,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::unistd::read;
+use nix::sys::uio::pread;
+use nix::unistd::{Whence, lseek, read};
 
 use super::{Courier, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
 pub(crate) const PIECE: usize = 256 << 10;
+
+/// First read of a small file, in bytes: most of `/proc` fits.
+const FIRST: usize = 16 << 10;
 
 /// An open regular file.
 pub struct HostFile {
@@ -43,6 +47,44 @@ impl HostFile {
             .call(move || Ok(sys::stat(fd.as_fd(), c"", false)?.size))
     }
 
+    /// Where the first data at or after `offset` is: sparse files are mostly holes. `None` when only holes follow.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let size = self.stat.size;
+        self.courier.call(move || match lseek(&*fd, i64::try_from(offset).unwrap_or(i64::MAX), Whence::SeekData) {
+            Ok(start) => Ok(u64::try_from(start).ok()),
+            Err(Errno::ENXIO) => Ok(None),
+            // A file system that knows no holes: all of it is data.
+            Err(_) => Ok((offset < size).then_some(offset)),
+        })
+    }
+
+    /// Up to `want` bytes from `offset`, wherever reading stands.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn read_at(&self, offset: u64, want: usize) -> Result<Vec<u8>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            let mut bytes = vec![0; want];
+            let mut filled = 0;
+            while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+                let at = i64::try_from(offset + filled as u64).unwrap_or(i64::MAX);
+                match pread(&*fd, room, at) {
+                    Ok(0) => break,
+                    Ok(got) => filled += got,
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            bytes.truncate(filled);
+            Ok(bytes)
+        })
+    }
+
     /// The next piece of at most `want` bytes, in the memory of `buffer`; empty at the end of the file.
     ///
     /// # Errors
@@ -62,11 +104,7 @@ pub(super) fn read_up_to(fd: &OwnedFd, bytes: &mut Vec<u8>, cap: usize) -> Resul
     while bytes.len() < cap {
         let start = bytes.len();
         // `/proc` files are made anew for each read: ask for much at once, so that a record is not torn.
-        let step = if start == 0 {
-            PIECE.min(16 << 10).max(4096)
-        } else {
-            PIECE
-        };
+        let step = if start == 0 { FIRST } else { PIECE };
         bytes.resize(start + step.min(cap - start), 0);
         match read(fd, bytes.get_mut(start..).unwrap_or_default()) {
             Ok(0) => {

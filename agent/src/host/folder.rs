@@ -21,6 +21,9 @@ const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 /// Most entries of one directory that are read.
 const MAX_ENTRIES: usize = 1_000_000;
 
+/// Names, each with its own answer.
+pub type Each<T> = Vec<(OsString, Result<T, HostError>)>;
+
 /// The bytes of a small file.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
@@ -129,7 +132,7 @@ impl Folder {
     pub fn read_links(
         &self,
         names: Vec<OsString>,
-    ) -> Result<Vec<(OsString, Result<Vec<u8>, HostError>)>, HostError> {
+    ) -> Result<Each<Vec<u8>>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             let target = |name: &OsStr| Ok(readlinkat(&*fd, name)?.into_vec());
@@ -158,7 +161,7 @@ impl Folder {
         &self,
         names: Vec<OsString>,
         cap: usize,
-    ) -> Result<Vec<(OsString, Result<Content, HostError>)>, HostError> {
+    ) -> Result<Each<Content>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             let content = |name: &OsStr| read(&fd, &c_string(name)?, cap);

@@ -16,6 +16,7 @@ use evidence::manifest::Instant;
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
+use super::HostError;
 use super::stat::{Stat, Timestamp};
 
 /// Longest list of names, and longest value, of extended attributes that is read (XATTR_LIST_MAX, XATTR_SIZE_MAX).
@@ -121,6 +122,55 @@ pub fn single_arena() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
     }
+}
+
+/// The kernel's message buffer, not cleared by it (syslog(2), SYSLOG_ACTION_READ_ALL).
+///
+/// # Errors
+/// EPERM without CAP_SYSLOG where `dmesg_restrict` is set.
+pub fn kernel_messages() -> Result<Vec<u8>, HostError> {
+    const READ_ALL: libc::c_int = 3;
+    const SIZE_BUFFER: libc::c_int = 10;
+    // SAFETY: this action takes no buffer.
+    let size = Errno::result(unsafe { libc::klogctl(SIZE_BUFFER, std::ptr::null_mut(), 0) })?;
+    let mut buffer = vec![0_u8; usize::try_from(size).unwrap_or(0)];
+    // SAFETY: the buffer is valid for the length given.
+    let got = Errno::result(unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), size) })?;
+    buffer.truncate(usize::try_from(got).unwrap_or(0));
+    Ok(buffer)
+}
+
+/// How the kernel steers its clock (adjtimex(2)); read, never set.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Discipline {
+    /// Whether something keeps the clock synchronised: STA_UNSYNC is not set.
+    pub synchronised: bool,
+    /// `TIME_OK` is 0, `TIME_ERROR` 5.
+    pub state: i32,
+    pub status: i32,
+    pub offset: i64,
+    pub frequency: i64,
+    pub max_error_us: i64,
+    pub estimated_error_us: i64,
+    pub tai_offset_s: i32,
+}
+
+/// The state of the clock's discipline, where the kernel tells it.
+pub fn clock_discipline() -> Option<Discipline> {
+    // SAFETY: all zeros is a valid `timex`, and `modes` 0 asks to change nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole `timex`.
+    let state = Errno::result(unsafe { libc::adjtimex(&raw mut timex) }).ok()?;
+    Some(Discipline {
+        synchronised: timex.status & libc::STA_UNSYNC == 0,
+        state,
+        status: timex.status,
+        offset: timex.offset,
+        frequency: timex.freq,
+        max_error_us: timex.maxerror,
+        estimated_error_us: timex.esterror,
+        tai_offset_s: timex.tai,
+    })
 }
 
 /// Reads the clocks; a clock that is not there reads as 0.

@@ -136,6 +136,12 @@ fn first_frame(rest: &[u8], at: usize) -> Result<(&[u8], usize), FrameError> {
 mod tests {
     use super::*;
 
+    fn packed(raw: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        Packer::new(3).unwrap().pack(raw, &mut frame).unwrap();
+        frame
+    }
+
     fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
         let (mut unpacker, mut out, mut at) = (Unpacker::new().unwrap(), Vec::new(), 0);
         while at < bytes.len() {
@@ -147,13 +153,7 @@ mod tests {
 
     #[test]
     fn frames_read_back_in_order() {
-        let mut packer = Packer::new(3).unwrap();
-        let bytes = [
-            packer.pack(b"one ").unwrap(),
-            packer.pack(b"").unwrap(),
-            packer.pack(b"two").unwrap(),
-        ]
-        .concat();
+        let bytes = [packed(b"one "), packed(b""), packed(b"two")].concat();
         assert_eq!(unpacked(&bytes).unwrap(), b"one two");
     }
 

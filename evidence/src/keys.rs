@@ -182,7 +182,10 @@ impl Stream {
                 .strip_prefix(folder)?
                 .strip_prefix('/')?
                 .strip_suffix(ending)?;
-            let number = digits.parse().ok()?;
+            let number = digits
+                .parse()
+                .ok()
+                .filter(|number| *number < MAX_SEGMENTS)?;
             (stream.segment_key(number) == key).then_some((stream, number))
         })
     }
@@ -234,6 +237,7 @@ mod tests {
             "evidence/+0007.tar.zst",
             "evidence/00007.lime.zst",
             "evidence00007.tar.zst",
+            "evidence/100000.tar.zst",
         ] {
             assert_eq!(Stream::of_key(wrong), None, "{wrong}");
         }

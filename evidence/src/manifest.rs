@@ -27,7 +27,7 @@ pub struct Manifest {
     /// Always [`crate::FORMAT_VERSION`].
     pub format_version: u32,
     pub status: Completeness,
-    /// Why the status is `partial`, one line each.
+    /// Why the status is `partial`, one line each; none exactly when it is `complete`.
     pub reasons: Vec<String>,
     pub case: Case,
     pub tool: Tool,
@@ -214,11 +214,13 @@ pub struct ArtifactReport {
 pub struct Store {
     /// `directory` or `s3`.
     pub kind: String,
-    /// Bucket of an S3 store.
-    pub bucket: Option<String>,
+    /// Path or URL of the collection's place, as the operator would name it.
+    pub place: String,
     /// What is known of its Object Lock: `enabled`, `disabled`, `not readable with these credentials`, `none` (a directory).
     pub object_lock: String,
-    /// Where the objects that the store no longer took were put: the `--spool` directory.
+    /// Name server that resolved the store's name, where one was asked.
+    pub resolved_by: Option<String>,
+    /// The `--spool` directory, for the objects that the store no longer took.
     pub spool: Option<String>,
     /// What the store last failed with, if it failed for good.
     pub failure: Option<String>,
@@ -274,6 +276,8 @@ pub enum ManifestError {
     Version { found: u32 },
     #[error("manifest.json is not in canonical form: it was not written by the agent, or edited")]
     NotCanonical,
+    #[error("manifest.json is `complete` and names reasons, or `partial` and names none")]
+    Status,
 }
 
 /// Sorted keys, no white space, numbers whole: one text for one value.
@@ -303,6 +307,9 @@ impl Manifest {
         }
         if manifest.to_bytes()? != bytes {
             return Err(ManifestError::NotCanonical);
+        }
+        if (manifest.status == Completeness::Complete) != manifest.reasons.is_empty() {
+            return Err(ManifestError::Status);
         }
         Ok(manifest)
     }

@@ -13,6 +13,8 @@ pub const BLOCK: usize = 512;
 pub const END_OF_ARCHIVE: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// Longest name of a member, in bytes: Linux's PATH_MAX and our own prefixes.
 pub const MAX_NAME: usize = 8192;
+/// Most parts of a name, so that no reader has to make more folders than that, one in the other.
+pub const MAX_PARTS: usize = 256;
 /// Name under which GNU tar stores a long name or link target.
 const LONG: &[u8] = b"././@LongLink";
 
@@ -155,6 +157,9 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
     if name.len() > MAX_NAME {
         return Err("it is too long");
     }
+    if name.split(|b| *b == b'/').count() > MAX_PARTS {
+        return Err("it has too many parts");
+    }
     if name.contains(&0) {
         return Err("it contains a NUL");
     }
@@ -176,6 +181,15 @@ pub struct Entry {
     pub member: Member,
     /// Where the content starts in the tar, in bytes.
     pub offset: u64,
+}
+
+/// The header blocks of a member, as read so far.
+#[derive(Default)]
+struct Head {
+    /// All of them, to be compared with what the writer would have written.
+    blocks: Vec<u8>,
+    long_name: Option<Vec<u8>>,
+    long_target: Option<Vec<u8>>,
 }
 
 /// Reads a tar strictly and without seeking.
@@ -205,12 +219,12 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`TarError::Cut`] when the stream ends first: a cut archive never looks like a whole one.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
-        let (mut long_name, mut long_target) = (None, None);
+        let mut head = Head::default();
         loop {
             let at = self.at;
             let block = self.block()?;
             if block == [0; BLOCK] {
-                if long_name.is_some() || long_target.is_some() {
+                if !head.blocks.is_empty() {
                     return Err(TarError::Header {
                         at,
                         why: "a long name without a member",
@@ -220,10 +234,11 @@ impl<R: Read> Reader<R> {
             }
             let mut header = Header::new_old();
             header.as_mut_bytes().copy_from_slice(&block);
+            head.blocks.extend_from_slice(&block);
             let slot = match check_header(&header).map_err(|why| TarError::Header { at, why })? {
-                EntryType::GNULongName => &mut long_name,
-                EntryType::GNULongLink => &mut long_target,
-                _ => return self.entry(&header, at, long_name, long_target).map(Some),
+                EntryType::GNULongName => &mut head.long_name,
+                EntryType::GNULongLink => &mut head.long_target,
+                _ => return self.entry(&header, at, head).map(Some),
             };
             if slot.is_some() {
                 return Err(TarError::Header {
@@ -231,20 +246,16 @@ impl<R: Read> Reader<R> {
                     why: "two long names for one member",
                 });
             }
-            *slot = Some(self.long_value(&header, at)?);
+            *slot = Some(self.long_value(&header, at, &mut head.blocks)?);
         }
     }
 
-    fn entry(
-        &self,
-        header: &Header,
-        at: u64,
-        long_name: Option<Vec<u8>>,
-        long_target: Option<Vec<u8>>,
-    ) -> Result<Entry, TarError> {
+    fn entry(&self, header: &Header, at: u64, head: Head) -> Result<Entry, TarError> {
         let bad = |why| TarError::Header { at, why };
         let number = |field: io::Result<u64>| field.map_err(|_| bad("a number can not be read"));
-        let name = long_name.unwrap_or_else(|| text(&header.as_old().name));
+        let name = head
+            .long_name
+            .unwrap_or_else(|| text(&header.as_old().name));
         check_name(&name).map_err(|why| TarError::Name { at, why })?;
         let size = number(header.entry_size())?;
         let kind = if header.entry_type() == EntryType::Symlink {
@@ -252,10 +263,10 @@ impl<R: Read> Reader<R> {
                 return Err(bad("a symbolic link with content"));
             }
             Kind::Symlink {
-                target: long_target.unwrap_or_else(|| text(&header.as_old().linkname)),
+                target: head
+                    .long_target
+                    .unwrap_or_else(|| text(&header.as_old().linkname)),
             }
-        } else if long_target.is_some() {
-            return Err(bad("a link target for a file"));
         } else {
             Kind::File { size }
         };
@@ -265,15 +276,20 @@ impl<R: Read> Reader<R> {
             number(header.gid())?,
             number(header.mtime())?,
         );
+        let member = Member {
+            name,
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime,
+        };
+        // One text for one member: whatever readers of tar disagree on can not be in it.
+        if member.to_blocks()? != head.blocks {
+            return Err(bad("not in the only form"));
+        }
         Ok(Entry {
-            member: Member {
-                name,
-                kind,
-                mode,
-                uid,
-                gid,
-                mtime,
-            },
+            member,
             offset: self.at,
         })
     }
@@ -305,22 +321,25 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn long_value(&mut self, header: &Header, at: u64) -> Result<Vec<u8>, TarError> {
+    fn long_value(
+        &mut self,
+        header: &Header,
+        at: u64,
+        blocks: &mut Vec<u8>,
+    ) -> Result<Vec<u8>, TarError> {
         let bad = |why| TarError::Header { at, why };
         let size = header
             .entry_size()
             .ok()
             .and_then(|size| usize::try_from(size).ok())
             .unwrap_or(usize::MAX);
-        if size > MAX_NAME + 1 || size <= 100 {
+        if size > MAX_NAME + 1 || size == 0 {
             return Err(bad("a long name of a length that is never written"));
         }
         let mut value = vec![0; size + padding(size as u64).len()];
         self.fill(&mut value)?;
-        let rest = value.split_off(size - 1);
-        if rest.iter().any(|byte| *byte != 0) || value.contains(&0) {
-            return Err(bad("a long name that is not ended by one NUL"));
-        }
+        blocks.extend_from_slice(&value);
+        value.truncate(size - 1);
         Ok(value)
     }
 
@@ -383,9 +402,6 @@ fn check_header(header: &Header) -> Result<EntryType, &'static str> {
         .sum();
     if header.cksum().ok() != Some(sum) {
         return Err("wrong checksum");
-    }
-    if gnu.typeflag.first() == Some(&0) {
-        return Err("a member of another kind than file, link or long name");
     }
     match header.entry_type() {
         kind @ (EntryType::Regular | EntryType::Symlink) => Ok(kind),
@@ -509,7 +525,44 @@ mod tests {
     }
 
     #[test]
+    fn a_second_form_of_the_same_member_is_refused() {
+        let plain = archive(&[(Member::own("a", 0, 0), b"")]);
+        let long = archive(&[(Member::own(&"a".repeat(101), 0, 0), b"")]);
+        // A byte of a field that the writer leaves alone, in the header that starts at the second number.
+        for (tar, header, at) in [
+            (&plain, 0, 50),   // name, after its NUL
+            (&plain, 0, 100),  // mode, with another digit than permissions have
+            (&plain, 0, 135),  // size, not ended by NUL
+            (&plain, 0, 160),  // target of a file
+            (&plain, 0, 265),  // user name
+            (&plain, 0, 345),  // access time
+            (&plain, 0, 482),  // GNU's isextended
+            (&plain, 0, 511),  // the rest
+            (&long, 0, 265),   // user name of the long name
+            (&long, 1024, 99), // the name that the long one replaces
+        ] {
+            let mut tar = tar.clone();
+            tar[header + at] = b'7';
+            let mut block = Header::new_old();
+            block
+                .as_mut_bytes()
+                .copy_from_slice(&tar[header..header + BLOCK]);
+            block.set_cksum();
+            tar[header..header + BLOCK].copy_from_slice(block.as_bytes());
+            assert!(matches!(read(&tar), Err(TarError::Header { .. })), "{at}");
+        }
+        for at in [BLOCK + 50, BLOCK + 101, 2 * BLOCK - 1] {
+            let mut tar = long.clone();
+            tar[at] ^= b'a';
+            assert!(read(&tar).is_err(), "{at}");
+        }
+    }
+
+    #[test]
     fn unsafe_names_are_neither_written_nor_read() {
+        let deep = ["d"; MAX_PARTS + 1].join("/");
+        assert!(Member::own(&deep, 0, 0).to_blocks().is_err());
+        assert!(Member::own(&deep[2..], 0, 0).to_blocks().is_ok());
         for name in ["/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", ""] {
             assert!(
                 matches!(

@@ -1,5 +1,6 @@
 //! Where the objects of a collection are read from.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,18 @@ pub fn read_whole(objects: &dyn Objects, key: &str, limit: u64) -> io::Result<Ve
         ));
     }
     Ok(bytes)
+}
+
+/// A collection in memory.
+impl Objects for BTreeMap<String, Vec<u8>> {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.keys().cloned().collect())
+    }
+
+    fn open(&self, key: &str) -> io::Result<Box<dyn Read + '_>> {
+        let bytes = self.get(key).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(bytes.as_slice()))
+    }
 }
 
 /// A collection in a directory. Links are not followed: they are listed and can not be opened.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::exit::Exit;
 use crate::keys::Prefix;
 
 /// Longest receipt, in bytes, newline included.
@@ -35,6 +36,21 @@ pub struct Receipt {
     pub ended_utc_ns: i64,
 }
 
+/// Why a line is not a receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    #[error("the receipt is longer than {MAX_BYTES} bytes")]
+    TooLong,
+    #[error("not a receipt of this format: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the receipt has version {found}; this program reads version {known}", known = crate::FORMAT_VERSION)]
+    Version { found: u32 },
+    #[error("the receipt is not in the form that the agent writes")]
+    NotCanonical,
+    #[error("the result of the receipt is not the word of its exit code")]
+    Result,
+}
+
 impl Receipt {
     /// The line, with its newline; ASCII whatever the values are.
     ///
@@ -48,11 +64,74 @@ impl Receipt {
         line.push('\n');
         Ok(line)
     }
+
+    /// Reads a line without its newline. It came from the host, by way of a channel that may have clipped it.
+    ///
+    /// # Errors
+    /// For anything that [`Receipt::to_line`] does not write.
+    pub fn parse(line: &[u8]) -> Result<Self, ReceiptError> {
+        if line.len() >= MAX_BYTES {
+            return Err(ReceiptError::TooLong);
+        }
+        let receipt: Self = serde_json::from_slice(line)?;
+        if receipt.receipt_version != crate::FORMAT_VERSION {
+            return Err(ReceiptError::Version {
+                found: receipt.receipt_version,
+            });
+        }
+        let canonical = receipt.to_line()?;
+        if canonical.strip_suffix('\n').map(str::as_bytes) != Some(line) || !line.is_ascii() {
+            return Err(ReceiptError::NotCanonical);
+        }
+        let known = |exit: &&Exit| exit.code() == receipt.exit_code;
+        if Exit::ALL.iter().find(known).map(|exit| exit.word()) != Some(&receipt.result) {
+            return Err(ReceiptError::Result);
+        }
+        Ok(receipt)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_back_what_it_wrote_and_nothing_else() {
+        let receipt = Receipt {
+            receipt_version: 1,
+            result: "partial".to_owned(),
+            exit_code: 3,
+            prefix: "IR-7/h-1/c-1".parse().unwrap(),
+            manifest_sha256: None,
+            manifest_version_id: None,
+            chain_head: Digest::of(b""),
+            segments: 1,
+            bytes: 2,
+            members: 3,
+            artifacts: 4,
+            incomplete: 1,
+            tool_version: "0.1.0".to_owned(),
+            tool_sha256: None,
+            started_utc_ns: -1,
+            ended_utc_ns: 1,
+        };
+        let line = receipt.to_line().unwrap();
+        let line = line.trim_end();
+        assert_eq!(Receipt::parse(line.as_bytes()).unwrap(), receipt);
+        for wrong in [
+            line.replace("\"partial\"", "\"complete\""),
+            line.replace("\"exit_code\":3", "\"exit_code\":5"),
+            line.replace("\"receipt_version\":1", "\"receipt_version\":2"),
+            line.replace("0.1.0", "caf\u{e9}"),
+            line.replace("\"bytes\":2", "\"bytes\": 2"),
+            line.replace("\"bytes\":2", "\"bytes\":2,\"more\":2"),
+            line.replace("0.1.0", &"0".repeat(MAX_BYTES)),
+            format!("{line}\n"),
+            line[..line.len() - 1].to_owned(),
+        ] {
+            assert!(Receipt::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_longest_receipt_is_short_and_ascii() {

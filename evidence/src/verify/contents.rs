@@ -5,9 +5,15 @@ use std::collections::{HashSet, VecDeque};
 use super::stream::RawStream;
 use super::{Limits, Problem};
 use crate::digest::{Digest, Hasher};
-use crate::inventory::{self, FileType, Name};
+use crate::inventory::{self, EntryError, FileType, Name};
 use crate::manifest::Manifest;
 use crate::member::{Kind, Reader, TarError};
+
+/// Most problems that are named; the verdict needs one.
+const MAX_PROBLEMS: usize = 1000;
+/// Most bytes of members that wait for a line of the inventory. A member costs less here than its line is long, so the
+/// writer, which writes a part whenever the lines fill one, stays well below.
+const MAX_WAITING: usize = 4 * inventory::PART_BYTES;
 
 pub(super) struct Contents {
     pub(super) members: u64,
@@ -22,10 +28,22 @@ struct Seen {
     sha256: Digest,
 }
 
+impl Seen {
+    /// About what it costs to hold, in bytes.
+    fn cost(&self) -> usize {
+        let target = match &self.kind {
+            Kind::File { .. } => 0,
+            Kind::Symlink { target } => target.len(),
+        };
+        self.name.len() + target + 64
+    }
+}
+
 #[derive(Default)]
 struct Check {
     names: HashSet<Digest>,
     unlisted: VecDeque<Seen>,
+    waiting: usize,
     members: u64,
     entries: u64,
     parts: u32,
@@ -67,22 +85,14 @@ impl Check {
             self.members += 1;
             let name = entry.member.name.clone();
             if self.members > limits.members {
-                self.problems.push(Problem::Limit {
+                self.problem(Problem::Limit {
                     what: "members",
                     limit: limits.members,
                 });
                 return Ok(());
             }
-            if name.split(|b| *b == b'/').count() > limits.depth {
-                self.problems.push(Problem::Limit {
-                    what: "parts of a name",
-                    limit: limits.depth as u64,
-                });
-                return Ok(());
-            }
             if !self.names.insert(Digest::of(&name)) {
-                self.problems
-                    .push(Problem::Duplicate { name: shown(&name) });
+                self.problem(Problem::Duplicate { name: shown(&name) });
             }
             let mut hasher = Hasher::default();
             let mut lines = self.is_inventory(&name).then(Lines::default);
@@ -92,26 +102,42 @@ impl Check {
                     lines.take(piece, |line| self.line(&name, line));
                 }
             })?;
-            if lines.is_some_and(|lines| !lines.left.is_empty()) {
+            if lines.is_some_and(|lines| !lines.ended()) {
                 self.inventory_problem(&name, "its last line has no end");
             }
             let sha256 = hasher.finish();
             if name == inventory::NAME.as_bytes() {
                 self.last_inventory = Some(sha256);
             } else if self.last_inventory.is_some() {
-                self.problems.push(Problem::Member {
+                self.problem(Problem::Member {
                     name: shown(&name),
                     reason: "comes after the inventory".to_owned(),
                 });
             }
-            self.unlisted.push_back(Seen {
+            let seen = Seen {
                 name,
                 kind: entry.member.kind,
                 offset: entry.offset,
                 sha256,
-            });
+            };
+            self.waiting += seen.cost();
+            self.unlisted.push_back(seen);
+            if self.waiting > MAX_WAITING {
+                self.problem(Problem::Limit {
+                    what: "bytes of members that the inventory has yet to list",
+                    limit: MAX_WAITING as u64,
+                });
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    /// Notes a problem, as long as a person could still read them all.
+    fn problem(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
     }
 
     /// Whether the member is the next part of the inventory, or its last.
@@ -125,7 +151,7 @@ impl Check {
 
     fn inventory_problem(&mut self, part: &[u8], reason: impl ToString) {
         let (part, line) = (shown(part), self.entries);
-        self.problems.push(Problem::Inventory {
+        self.problem(Problem::Inventory {
             part,
             line,
             reason: reason.to_string(),
@@ -133,9 +159,10 @@ impl Check {
     }
 
     /// Compares a line with the next member that no line named yet.
-    fn line(&mut self, part: &[u8], line: &[u8]) {
+    fn line(&mut self, part: &[u8], line: Option<&[u8]>) {
         self.entries += 1;
-        let entry = match inventory::Entry::parse(line) {
+        let entry = line.ok_or(EntryError::TooLong);
+        let entry = match entry.and_then(inventory::Entry::parse) {
             Ok(entry) => entry,
             Err(error) => return self.inventory_problem(part, error),
         };
@@ -143,6 +170,7 @@ impl Check {
         let Some(seen) = self.unlisted.pop_front() else {
             return self.inventory_problem(part, "it names a member that is not in the tar");
         };
+        self.waiting -= seen.cost();
         let why = if entry.name.bytes().as_deref() != Some(&seen.name) {
             "the inventory names another member here"
         } else if offset != seen.offset {
@@ -166,7 +194,7 @@ impl Check {
                 _ => "the inventory states another type",
             }
         };
-        self.problems.push(Problem::Member {
+        self.problem(Problem::Member {
             name: shown(&seen.name),
             reason: why.to_owned(),
         });
@@ -177,13 +205,13 @@ impl Check {
         let last = self.unlisted.pop_back();
         if last.is_none_or(|seen| seen.name != inventory::NAME.as_bytes()) {
             let reason = "it is not the last member of the tar";
-            self.problems.push(Problem::Member {
+            self.problem(Problem::Member {
                 name: inventory::NAME.to_owned(),
                 reason: reason.to_owned(),
             });
         }
         for seen in std::mem::take(&mut self.unlisted) {
-            self.problems.push(Problem::Member {
+            self.problem(Problem::Member {
                 name: shown(&seen.name),
                 reason: "the inventory does not list it".to_owned(),
             });
@@ -216,23 +244,25 @@ struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, piece: &[u8], mut line: impl FnMut(&[u8])) {
+    /// Hands each whole line to `line`, and `None` for one that is too long.
+    fn take(&mut self, piece: &[u8], mut line: impl FnMut(Option<&[u8]>)) {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let (text, whole) = part
                 .strip_suffix(b"\n")
                 .map_or((part, false), |text| (text, true));
-            if self.left.len() + text.len() > inventory::MAX_LINE {
-                self.too_long = true;
-            }
+            self.too_long |= self.left.len() + text.len() > inventory::MAX_LINE;
             if !self.too_long {
                 self.left.extend_from_slice(text);
             }
             if whole {
-                // A line that is too long is handed on cut: no cut line is a valid entry.
-                line(&self.left);
+                line((!self.too_long).then_some(&self.left));
                 self.left.clear();
                 self.too_long = false;
             }
         }
+    }
+
+    fn ended(&self) -> bool {
+        self.left.is_empty() && !self.too_long
     }
 }

@@ -29,8 +29,6 @@ pub struct Limits {
     pub ratio: u64,
     /// Most members of the tar.
     pub members: u64,
-    /// Most parts of a member's name.
-    pub depth: usize,
 }
 
 impl Limits {
@@ -44,7 +42,6 @@ impl Default for Limits {
             raw_bytes: 4 << 40,
             ratio: 25_000,
             members: 20_000_000,
-            depth: 256,
         }
     }
 }
@@ -127,20 +124,21 @@ pub fn verify(
         problems: Vec::new(),
         read: 0,
     };
-    let manifest = listed
-        .remove(keys::MANIFEST)
-        .then(|| run.manifest())
-        .flatten();
-    let chain = match listed.remove(keys::CHAIN) {
+    let ended = listed.remove(keys::MANIFEST);
+    let manifest = ended.then(|| run.manifest()).flatten();
+    let written = match listed.remove(keys::CHAIN) {
         true => run.chain(),
-        false if manifest.is_some() => {
-            run.problems.push(Problem::Missing {
-                key: keys::CHAIN.to_owned(),
-            });
+        false => {
+            if ended {
+                let key = keys::CHAIN.to_owned();
+                run.problems.push(Problem::Missing { key });
+            }
             None
         }
-        false => run.chain_of_links(&listed),
     };
+    // The links of the segments say the same as CHAIN, which a run that was cut does not have.
+    let linked = written.is_none();
+    let chain = written.or_else(|| run.chain_of_links(&listed));
     let unchecked: Vec<String> = listed
         .iter()
         .filter(|key| keys::is_of_the_seal(key))
@@ -149,11 +147,11 @@ pub fn verify(
     listed.retain(|key| !keys::is_of_the_seal(key));
 
     let records = chain.as_ref().map_or(&[][..], Chain::records);
-    for key in records.iter().map(Record::key) {
-        if !listed.remove(&key) {
-            run.problems.push(Problem::Missing { key });
-        }
+    for record in records {
+        listed.remove(&record.key());
     }
+    // Without CHAIN, a segment that is not in the chain has been named as one that does not continue it.
+    listed.retain(|key| !linked || Stream::of_key(key).is_none());
     run.problems
         .extend(listed.into_iter().map(|key| Problem::Extra { key }));
 
@@ -186,6 +184,13 @@ fn verdict(problems: &[Problem], manifest: Option<&Manifest>) -> Verdict {
         Some(Completeness::Partial) => Verdict::Partial,
         None => Verdict::Interrupted,
     }
+}
+
+fn words(streams: impl Iterator<Item = Stream>) -> String {
+    streams
+        .map(|stream| format!("{stream:?} "))
+        .collect::<String>()
+        .to_lowercase()
 }
 
 /// Sums over the streams of a collection.
@@ -230,7 +235,9 @@ impl Run<'_> {
         let mut linked = Vec::new();
         for (stream, number) in listed.iter().filter_map(|key| Stream::of_key(key)) {
             let key = stream.segment_key(number);
-            let bytes = self.whole(&key, segment::MAX_BYTES)?;
+            let Some(bytes) = self.whole(&key, segment::MAX_BYTES) else {
+                continue;
+            };
             match segment::read_link(&bytes, &key) {
                 Some(link) => {
                     linked.push((link, stream, number, bytes.len() as u64, Digest::of(&bytes)))
@@ -308,6 +315,16 @@ impl Run<'_> {
                 "prefix",
                 manifest.case.prefix.to_string(),
                 chain.prefix().to_string(),
+            ),
+            (
+                "streams",
+                words(manifest.streams.iter().map(|totals| totals.stream)),
+                words(Stream::ALL.into_iter().filter(|stream| {
+                    chain
+                        .records()
+                        .iter()
+                        .any(|record| record.stream == *stream)
+                })),
             ),
             (
                 "chain head",

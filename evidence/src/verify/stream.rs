@@ -180,8 +180,6 @@ impl<'a> RawStream<'a> {
         self.next_frame = 0;
         match read_whole(self.objects, &self.key, segment::MAX_BYTES) {
             Ok(bytes) => self.segment = bytes,
-            // The listing already named what is missing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
             Err(error) => {
                 self.problems.push(Problem::unreadable(&self.key, &error));
                 return false;

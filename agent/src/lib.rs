@@ -2,6 +2,10 @@
 
 pub mod bundle;
 pub mod capture;
+pub mod cli;
 pub mod host;
 pub mod limits;
+mod report;
+pub mod run;
+pub mod ship;
 mod text;

@@ -1,1 +1,7 @@
-fn main() {}
+//! Parses, calls, ends with the code that the result stands for. Nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(exhibit_agent::cli::main())
+}

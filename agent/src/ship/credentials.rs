@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::ProvideCredentials;
-use aws_sdk_s3::config::provider::future;
-use aws_sdk_s3::config::provider::error::CredentialsError;
+use aws_credential_types::provider::future;
+use aws_credential_types::provider::error::CredentialsError;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

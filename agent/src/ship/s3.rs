@@ -139,8 +139,8 @@ impl S3 {
         let configuration = match result {
             Ok(output) => output.object_lock_configuration,
             Err(error) => match s3_error::answer(&error) {
-                Answer::Code(code) if code == "ObjectLockConfigurationNotFoundError" => None,
-                Answer::Code(code) if code == "AccessDenied" => {
+                Answer::Code("ObjectLockConfigurationNotFoundError") => None,
+                Answer::Code("AccessDenied") => {
                     readiness.object_lock = "not readable with these credentials".to_owned();
                     return Ok(());
                 }

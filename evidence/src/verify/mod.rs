@@ -90,6 +90,17 @@ pub struct Report {
     pub unchecked: Vec<String>,
 }
 
+impl Report {
+    /// Compares the manifest with the hash that the receipt carried by another channel.
+    pub fn compare_receipt(&mut self, stated: Digest) {
+        let found = self.manifest_sha256.map_or_else(|| "none".to_owned(), |found| found.to_string());
+        if let Some(problem) = Problem::mismatch("manifest SHA-256 (by the receipt)", stated, found) {
+            self.problems.push(problem);
+            self.verdict = Verdict::Altered;
+        }
+    }
+}
+
 /// Why nothing was verified.
 #[derive(Debug, thiserror::Error)]
 pub enum NotVerified {

@@ -1,0 +1,226 @@
+//! `collect`: the main job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use evidence::digest::Digest;
+use evidence::{CaseId, CollectionId, Exit, HostKey, Prefix};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::progress::{Mode, Progress};
+use super::store::{LockArguments, Place, S3Arguments, s3};
+use super::{Failure, print, tell};
+use crate::capture;
+use crate::host::{self, Host};
+use crate::run::{self, Options};
+use crate::ship::{Directory, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Where the evidence goes: a directory, or s3://bucket/prefix
+    #[arg(long, value_name = "PLACE", default_value = "evidence")]
+    to: String,
+    /// Name of the investigation: letters, digits, dots, dashes, underscores
+    #[arg(long, value_name = "ID", default_value = "local")]
+    case: String,
+    /// Who collects
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+    /// Why it is collected: an alert, a ticket
+    #[arg(long, value_name = "TEXT", default_value = "not given")]
+    reason: String,
+    /// EC2 instance id, to name the host in keys [default: derived from the machine id]
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// Capture only these artifacts; see `exhibit-agent artifacts`
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    include: Vec<String>,
+    /// Leave these artifacts out
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    exclude: Vec<String>,
+    /// Read below this directory instead of /: a mounted image, a recorded tree
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Directory that takes the rest when the store fails for good; `ship` sends it later
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Nothing on standard error but errors
+    #[arg(long, conflicts_with = "json")]
+    quiet: bool,
+    /// Progress as JSON lines on standard error
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    s3: S3Arguments,
+    #[command(flatten)]
+    lock: LockArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// End the run after this time, such as 90s, 15m or 2h, with what there is
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Most bytes of one file, such as 512M or 8G; the rest is named as truncated
+    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = size)]
+    max_file_size: u64,
+    /// Most bytes a second to the store, such as 20M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    rate_limit: Option<u64>,
+    /// Most CPU, in percent of one core
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..))]
+    cpu_limit: Option<u32>,
+    /// Keep the usual priority instead of nice 19 and idle I/O
+    #[arg(long)]
+    normal_priority: bool,
+    /// Level of zstd
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// Threads that compress [default: the cores that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    known_artifacts(arguments)?;
+    let case: CaseId = arguments.case.parse().map_err(Failure::usage)?;
+    let place = Place::parse(&arguments.to)?;
+    let unreadable = |error| Failure::usage(format!("--root {} can not be read: {error}", arguments.root.display()));
+    let host = Host::open(&arguments.root).map_err(unreadable)?;
+    let prefix = Prefix { case, host: host_key(arguments, &host)?, collection: collection_id()? };
+    let store: Arc<dyn Store> = match place {
+        Place::Directory(path) => Arc::new(Directory::new(&path.join(prefix.to_string()))),
+        Place::Bucket { bucket, prefix: folder } => {
+            let folder = if folder.is_empty() { prefix.to_string() } else { format!("{folder}/{prefix}") };
+            Arc::new(s3(&bucket, folder, &arguments.s3, &arguments.lock)?)
+        }
+    };
+    if !arguments.limits.normal_priority && let Err(errno) = host::lower_priority() {
+        tell(&format!("warning: the priority can not be lowered ({errno}); the run goes on at the usual one"));
+    }
+    let interrupted = signals()?;
+    let mode = if arguments.quiet { Mode::Quiet } else if arguments.json { Mode::Json } else { Mode::Human };
+    let progress = Progress::new(mode);
+    let result = run::run(&options(arguments, prefix), &host, store, &interrupted, &|event| progress.show(&event));
+    progress.end();
+    let receipt = result.map_err(|error| Failure::new(error.exit(), error))?;
+    print(&receipt.to_line().map_err(|error| Failure::new(Exit::Internal, error))?)?;
+    Ok(Exit::ALL.iter().copied().find(|exit| exit.code() == receipt.exit_code).unwrap_or(Exit::Internal))
+}
+
+fn options(arguments: &Arguments, prefix: Prefix) -> Options {
+    let limits = &arguments.limits;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let operator = || format!("uid {}", nix::unistd::getuid());
+    Options {
+        prefix,
+        operator: arguments.operator.clone().unwrap_or_else(operator),
+        reason: arguments.reason.clone(),
+        arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        include: arguments.include.clone(),
+        exclude: arguments.exclude.clone(),
+        spool: arguments.spool.clone(),
+        deadline: limits.deadline,
+        max_file_bytes: limits.max_file_size,
+        rate_limit: limits.rate_limit,
+        cpu_percent: limits.cpu_limit,
+        level: limits.level,
+        workers: limits.threads.map_or(cores, usize::from),
+    }
+}
+
+fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
+    let artifacts = capture::artifacts();
+    let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.spec().name).collect();
+    let unknown = arguments.include.iter().chain(&arguments.exclude).find(|name| !names.contains(&name.as_str()));
+    match unknown {
+        Some(name) => Err(Failure::usage(format!("there is no artifact {name:?}; there are {}", names.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+/// The instance id, or a name that is the same for each run on this host and tells nothing of it.
+fn host_key(arguments: &Arguments, host: &Host) -> Result<HostKey, Failure> {
+    if let Some(instance) = &arguments.instance {
+        let digits = instance.strip_prefix("i-").unwrap_or_default();
+        let valid = (8..=17).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        return match valid {
+            true => instance.parse().map_err(Failure::usage),
+            false => Err(Failure::usage(format!("--instance {instance:?} is not an instance id such as i-0123456789abcdef0"))),
+        };
+    }
+    let identity = host.line("etc/machine-id").filter(|id| !id.is_empty());
+    let identity = identity.or_else(|| host.line("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    let digest = Digest::of(format!("exhibit host {identity}").as_bytes()).to_string();
+    format!("h-{}", digest.get(..16).unwrap_or_default()).parse().map_err(Failure::usage)
+}
+
+fn collection_id() -> Result<CollectionId, Failure> {
+    let internal = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error);
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| internal(&error))?;
+    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let time = OffsetDateTime::now_utc().format(&format).map_err(|error| internal(&error))?;
+    format!("{time}-{}", hex::encode(random)).parse().map_err(|error| internal(&error))
+}
+
+/// The first signal finishes the collection with what there is; the second ends the program at once.
+fn signals() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // The order matters: the flag is looked at before it is set.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(|error| Failure::new(Exit::Internal, format!("signals can not be handled: {error}")))?;
+    }
+    Ok(interrupted)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("want a number with s, m or h".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "want a number with s, m or h")?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err("want a number with K, M, G or T (powers of 1024)".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "want a number with K, M, G or T (powers of 1024)")?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!((size("512"), size("8G"), size("1KiB")), (Ok(512), Ok(8 << 30), Ok(1024)));
+        assert_eq!((duration("90s"), duration("2h")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(7200))));
+        for wrong in ["", "x", "-1", "1X", "0", "99999999999999999999", "99999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("1d").is_err() && duration("").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! `verify`: offline, or from the bucket.
+
+use clap::Args;
+use evidence::Exit;
+use evidence::objects::{Directory, Objects};
+use evidence::verify::{Limits, NotVerified, Report, Verdict, verify};
+use indicatif::{HumanBytes, ProgressBar};
+
+use super::store::{LockArguments, Place, S3Arguments, s3};
+use super::{Failure, print, printable};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The collection: a directory, or s3://bucket/prefix/<case>/<host>/<collection>
+    collection: String,
+    /// SHA-256 of manifest.json, from the receipt: proves that the manifest is the one that the agent wrote
+    #[arg(long, value_name = "HEX")]
+    manifest_sha256: Option<evidence::Digest>,
+    /// The report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    s3: S3Arguments,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let objects: Box<dyn Objects> = match Place::parse(&arguments.collection)? {
+        Place::Directory(path) => {
+            if !path.is_dir() {
+                let message = format!("{} is not a directory: name the collection's folder", path.display());
+                return Err(Failure::new(Exit::NotACollection, message));
+            }
+            Box::new(Directory::new(&path))
+        }
+        Place::Bucket { bucket, prefix } => Box::new(s3(&bucket, prefix, &arguments.s3, &LockArguments::default())?),
+    };
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::new_spinner();
+    let show = |bytes: u64| {
+        bar.set_message(format!("{} verified", HumanBytes(bytes)));
+        bar.tick();
+    };
+    let result = verify(&*objects, &Limits::default(), &show);
+    bar.finish_and_clear();
+    let mut report = result.map_err(|error| not_verified(&arguments.collection, &error))?;
+    if let Some(stated) = arguments.manifest_sha256 {
+        report.compare_receipt(stated);
+    }
+    let text = if arguments.json {
+        serde_json::to_string(&report).map(|json| json + "\n").map_err(|error| Failure::new(Exit::Internal, error))?
+    } else {
+        human(&report)
+    };
+    print(&text)?;
+    Ok(report.verdict.exit())
+}
+
+fn not_verified(place: &str, error: &NotVerified) -> Failure {
+    let exit = match error {
+        NotVerified::NotACollection => Exit::NotACollection,
+        NotVerified::List(_) => Exit::Unreachable,
+    };
+    Failure::new(exit, format!("{place}: {error}"))
+}
+
+fn human(report: &Report) -> String {
+    let verdict = match report.verdict {
+        Verdict::Complete => "COMPLETE: intact, and all that was planned is there",
+        Verdict::Partial => "PARTIAL: intact; the manifest names what is missing",
+        Verdict::Interrupted => "INTERRUPTED: the run was cut before its manifest; what is there is intact and in order",
+        Verdict::Altered => "ALTERED: this is not what the agent wrote",
+    };
+    let mut text = format!("{verdict}\n");
+    let mut line = |what: &str, value: String| text.push_str(&format!("{what:<12} {value}\n"));
+    if let Some(prefix) = &report.prefix {
+        line("collection", prefix.to_string());
+    }
+    let stored = HumanBytes(report.stored_bytes);
+    line("segments", format!("{} ({stored} stored, {} raw)", report.segments, HumanBytes(report.raw_bytes)));
+    line("members", report.members.to_string());
+    if let Some(sha256) = report.manifest_sha256 {
+        line("manifest", sha256.to_string());
+    }
+    report.problems.iter().for_each(|problem| line("problem", format!("[{}] {problem}", problem.code())));
+    report.reasons.iter().for_each(|reason| line("missing", reason.clone()));
+    report.unchecked.iter().for_each(|key| line("not checked", key.clone()));
+    printable(&text)
+}

@@ -1,0 +1,200 @@
+//! A run, from the first look to the receipt. Everything else hangs below this page.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use evidence::manifest::{ArtifactReport, Manifest, Outcome};
+use evidence::{Chain, Exit, Prefix, Receipt, keys};
+
+use crate::bundle::{self, BundleEnd, Writer};
+use crate::capture::{self, Artifact, runner};
+use crate::host::{Host, clocks};
+use crate::limits::{Rate, Throttle};
+use crate::report;
+use crate::ship::{Directory, Drained, Object, Queue, Readiness, ShipError, Store};
+
+/// What the operator asked for.
+pub struct Options {
+    pub prefix: Prefix,
+    pub operator: String,
+    pub reason: String,
+    pub arguments: Vec<String>,
+    /// Names of artifacts; empty for all.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub spool: Option<std::path::PathBuf>,
+    pub deadline: Option<Duration>,
+    pub max_file_bytes: u64,
+    pub rate_limit: Option<u64>,
+    pub cpu_percent: Option<u32>,
+    /// zstd's level, and threads that compress.
+    pub level: i32,
+    pub workers: usize,
+}
+
+/// What happens during a run, for whoever shows it.
+pub enum Event<'a> {
+    Ready(&'a Readiness),
+    Started { artifact: &'a str, number: usize, of: usize },
+    Ended(&'a ArtifactReport),
+    Shipped { bytes: u64 },
+    Closing,
+}
+
+/// Why there is no collection at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Store(#[from] ShipError),
+    #[error("a thread can not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("the threads that compress ended early; nothing can be sealed")]
+    Pipeline(#[from] bundle::Stopped),
+    #[error("the manifest can not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl RunError {
+    /// The exit code for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Store(error) => error.exit(),
+            Self::Thread(_) | Self::Pipeline(_) | Self::Json(_) => Exit::Internal,
+        }
+    }
+}
+
+/// Collects from `host` into `store`.
+///
+/// # Errors
+/// When nothing was collected; a collection that is not complete is no error, its receipt says so.
+pub fn run(
+    options: &Options,
+    host: &Host,
+    store: Arc<dyn Store>,
+    interrupted: &AtomicBool,
+    show: &dyn Fn(Event<'_>),
+) -> Result<Receipt, RunError> {
+    let started = clocks();
+    let readiness = store.prepare()?;
+    show(Event::Ready(&readiness));
+
+    let spool = options.spool.as_ref().map(|spool| Directory::new(&spool.join(options.prefix.to_string())));
+    let queue = Queue::start(Arc::clone(&store), spool, Rate::new(options.rate_limit))?;
+    let chain = Chain::new(options.prefix.clone());
+    let mut bundle = Writer::start(chain, options.level, options.workers, Box::new(queue.take()))?;
+
+    // The first object says what will be done, and proves that the store takes evidence, before anything is read.
+    bundle.add(bundle::own(b"uac.log", "log"), report::opening(options, started).as_bytes())?;
+    bundle.flush()?;
+    queue.first()?;
+
+    let reports = capture(options, host, &mut bundle, &queue, interrupted, show);
+    show(Event::Closing);
+    report::agent_members(options, &reports, &mut bundle)?;
+    let end = bundle.finish()?;
+    let drained = queue.drain();
+    seal(options, host, &*store, &readiness, started, reports, &end, &drained, interrupted)
+}
+
+/// Runs the artifacts in order of volatility.
+fn capture(
+    options: &Options,
+    host: &Host,
+    bundle: &mut Writer,
+    queue: &Queue,
+    interrupted: &AtomicBool,
+    show: &dyn Fn(Event<'_>),
+) -> Vec<ArtifactReport> {
+    let limits = runner::Limits {
+        run_deadline: options.deadline.map(|deadline| Instant::now() + deadline),
+        max_file_bytes: options.max_file_bytes,
+        throttle: Throttle::new(options.cpu_percent),
+    };
+    let artifacts = capture::artifacts();
+    let of = artifacts.len();
+    let mut reports = Vec::new();
+    for (index, artifact) in artifacts.iter().enumerate() {
+        let name = artifact.spec().name;
+        let report = match left_out(options, &**artifact) {
+            Some(reason) => runner::skipped(&**artifact, reason),
+            None => {
+                show(Event::Started { artifact: name, number: index + 1, of });
+                runner::run(&**artifact, host, bundle, &limits, interrupted)
+            }
+        };
+        show(Event::Ended(&report));
+        show(Event::Shipped { bytes: queue.shipped_bytes() });
+        reports.push(report);
+    }
+    reports
+}
+
+fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<&'static str> {
+    let named = |names: &[String]| names.iter().any(|name| name == artifact.spec().name);
+    if !options.include.is_empty() && !named(&options.include) {
+        Some("not among --include")
+    } else if named(&options.exclude) {
+        Some("named by --exclude")
+    } else {
+        None
+    }
+}
+
+/// Fixes the chain and every outcome, and stores the manifest last.
+#[expect(clippy::too_many_arguments, reason = "the manifest gathers the whole run")]
+fn seal(
+    options: &Options,
+    host: &Host,
+    store: &dyn Store,
+    readiness: &Readiness,
+    started: evidence::manifest::Instant,
+    reports: Vec<ArtifactReport>,
+    end: &BundleEnd,
+    drained: &Drained,
+    interrupted: &AtomicBool,
+) -> Result<Receipt, RunError> {
+    let chain_text = end.stream.chain.to_text();
+    let chain_object = Object::new(keys::CHAIN, chain_text.clone().into_bytes());
+    let chain_stored = drained.put(&chain_object);
+    let mut shipped = drained.shipped();
+    shipped.objects.push(chain_stored);
+    let interrupted = interrupted.load(std::sync::atomic::Ordering::Relaxed);
+    let manifest = report::manifest(options, host, store, readiness, started, reports, end, &shipped, interrupted);
+    let manifest_object = Object::new(keys::MANIFEST, manifest.to_bytes()?);
+    let manifest_stored = drained.put(&manifest_object);
+    let last_failure = drained.shipped().failure;
+    let exit = exit(&manifest, last_failure.as_ref());
+    let kept = manifest_stored.shipped || options.spool.is_some() && drained.shipped().spool_failure.is_none();
+    Ok(Receipt {
+        receipt_version: 1,
+        result: exit.word().to_owned(),
+        exit_code: exit.code(),
+        prefix: options.prefix.clone(),
+        manifest_sha256: kept.then_some(manifest_object.sha256),
+        manifest_version_id: manifest_stored.version_id,
+        chain_head: manifest.chain.head,
+        segments: end.stream.segments,
+        bytes: end.stream.stored_bytes,
+        members: end.inventory.members,
+        artifacts: u32::try_from(manifest.artifacts.len()).unwrap_or(u32::MAX),
+        incomplete: u32::try_from(manifest.artifacts.iter().filter(|a| a.outcome.is_loss()).count()).unwrap_or(u32::MAX),
+        tool_version: manifest.tool.version,
+        tool_sha256: manifest.tool.sha256,
+        started_utc_ns: started.utc_ns,
+        ended_utc_ns: clocks().utc_ns,
+    })
+}
+
+fn exit(manifest: &Manifest, failure: Option<&ShipError>) -> Exit {
+    use evidence::manifest::Completeness;
+    let captured = |a: &ArtifactReport| matches!(a.outcome, Outcome::Captured | Outcome::Partial) && a.items > 0;
+    match (failure.map(|error| error.exit()), manifest.status) {
+        (Some(Exit::NoSpace), _) => Exit::NoSpace,
+        (Some(_), _) => Exit::StoreFailed,
+        _ if !manifest.artifacts.iter().any(captured) => Exit::NothingCollected,
+        (None, Completeness::Complete) => Exit::Complete,
+        (None, Completeness::Partial) => Exit::Partial,
+    }
+}

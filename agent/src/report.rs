@@ -3,8 +3,8 @@
 use evidence::digest::{Digest, Hasher};
 use evidence::keys::Stream;
 use evidence::manifest::{
-    ArtifactReport, Case, ChainTotals, Clock, Completeness, Host as HostFacts, Impact, Instant, Manifest, StreamTotals,
-    Store as StoreFacts, Tool,
+    ArtifactReport, Case, ChainTotals, Clock, Completeness, Host as HostFacts, Impact, Instant,
+    Manifest, Store as StoreFacts, StreamTotals, Tool,
 };
 use serde::Serialize;
 
@@ -36,7 +36,15 @@ pub fn opening(options: &Options, started: Instant) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -55,7 +63,11 @@ struct Action<'a> {
 ///
 /// # Errors
 /// [`Stopped`] never leaves here when the store failed: then there is nothing more to write.
-pub fn agent_members(options: &Options, reports: &[ArtifactReport], bundle: &mut Writer) -> Result<(), serde_json::Error> {
+pub fn agent_members(
+    options: &Options,
+    reports: &[ArtifactReport],
+    bundle: &mut Writer,
+) -> Result<(), serde_json::Error> {
     let mut log = Vec::new();
     for report in reports {
         let action = Action {
@@ -80,13 +92,17 @@ pub fn agent_members(options: &Options, reports: &[ArtifactReport], bundle: &mut
         ("agent/version.json", serde_json::to_vec(&version)?),
         ("agent/clock.json", serde_json::to_vec(&clocks())?),
     ];
-    let _: Result<bool, Stopped> =
-        members.into_iter().try_fold(true, |_, (name, bytes)| bundle.add(bundle::own(name.as_bytes(), "agent"), &bytes));
+    let _: Result<bool, Stopped> = members.into_iter().try_fold(true, |_, (name, bytes)| {
+        bundle.add(bundle::own(name.as_bytes(), "agent"), &bytes)
+    });
     Ok(())
 }
 
 /// The manifest of the run.
-#[expect(clippy::too_many_arguments, reason = "the manifest gathers the whole run")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the manifest gathers the whole run"
+)]
 pub fn manifest(
     options: &Options,
     host: &Host,
@@ -102,7 +118,11 @@ pub fn manifest(
     let chain = &end.stream.chain;
     Manifest {
         format_version: evidence::FORMAT_VERSION,
-        status: if reasons.is_empty() { Completeness::Complete } else { Completeness::Partial },
+        status: if reasons.is_empty() {
+            Completeness::Complete
+        } else {
+            Completeness::Partial
+        },
         reasons,
         case: Case {
             prefix: options.prefix.clone(),
@@ -132,7 +152,10 @@ pub fn manifest(
             place: store.place(),
             object_lock: readiness.object_lock.clone(),
             resolved_by: store.resolved_by(),
-            spool: options.spool.as_ref().map(|path| path.display().to_string()),
+            spool: options
+                .spool
+                .as_ref()
+                .map(|path| path.display().to_string()),
             failure: shipped.failure.as_ref().map(ToString::to_string),
         },
         objects: shipped.objects.clone(),
@@ -141,14 +164,28 @@ pub fn manifest(
 }
 
 fn reasons(artifacts: &[ArtifactReport], shipped: &Shipped, interrupted: bool) -> Vec<String> {
-    let incomplete = artifacts.iter().filter(|report| report.outcome.is_loss()).map(|report| {
-        let why = report.reason.as_deref().unwrap_or("no reason given");
-        format!("{}: {}: {why}", report.name, report.outcome.word())
-    });
+    let incomplete = artifacts
+        .iter()
+        .filter(|report| report.outcome.is_loss())
+        .map(|report| {
+            let why = report.reason.as_deref().unwrap_or("no reason given");
+            format!("{}: {}: {why}", report.name, report.outcome.word())
+        });
     let stopped = interrupted.then(|| "the run was interrupted by a signal".to_owned());
-    let failed = shipped.failure.as_ref().map(|error| format!("the store failed: {error}"));
-    let spool = shipped.spool_failure.as_ref().map(|error| format!("the spool failed: {error}"));
-    stopped.into_iter().chain(failed).chain(spool).chain(incomplete).collect()
+    let failed = shipped
+        .failure
+        .as_ref()
+        .map(|error| format!("the store failed: {error}"));
+    let spool = shipped
+        .spool_failure
+        .as_ref()
+        .map(|error| format!("the spool failed: {error}"));
+    stopped
+        .into_iter()
+        .chain(failed)
+        .chain(spool)
+        .chain(incomplete)
+        .collect()
 }
 
 /// The program, with the hash of its own file, read through the kernel's link to it.
@@ -165,11 +202,19 @@ fn tool(host: &Host) -> Tool {
             hasher.update(&buffer);
         }
     });
-    Tool { name: NAME.to_owned(), version: VERSION.to_owned(), commit: COMMIT.to_owned(), sha256 }
+    Tool {
+        name: NAME.to_owned(),
+        version: VERSION.to_owned(),
+        commit: COMMIT.to_owned(),
+        sha256,
+    }
 }
 
 fn host_facts(host: &Host) -> HostFacts {
-    let status = host.own().and_then(|own| own.read("status", SMALL)).map(|c| parse::keys_and_values(&c.bytes));
+    let status = host
+        .own()
+        .and_then(|own| own.read("status", SMALL))
+        .map(|c| parse::keys_and_values(&c.bytes));
     HostFacts {
         hostname: host.line("proc/sys/kernel/hostname"),
         machine_id: host.line("etc/machine-id"),
@@ -189,19 +234,30 @@ fn clock(started: Instant, readiness: &Readiness) -> Clock {
         started,
         ended,
         step_ns: passed(|i| i.utc_ns) - passed(|i| i.monotonic_ns),
-        offset_ms: readiness.clock.map(|(theirs, ours)| (ours - theirs) / 1_000_000),
-        offset_source: readiness.clock.map(|_| "Date header of the store, whole seconds".to_owned()),
+        offset_ms: readiness
+            .clock
+            .map(|(theirs, ours)| (ours - theirs) / 1_000_000),
+        offset_source: readiness
+            .clock
+            .map(|_| "Date header of the store, whole seconds".to_owned()),
     }
 }
 
 fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
     let usage = usage();
     let own = host.own().ok();
-    let io = own.as_ref().and_then(|own| own.read("io", SMALL).ok()).map(|c| parse::keys_and_values(&c.bytes));
+    let io = own
+        .as_ref()
+        .and_then(|own| own.read("io", SMALL).ok())
+        .map(|c| parse::keys_and_values(&c.bytes));
     let io = |key: &str| io.as_ref()?.get(key)?.parse().ok();
     let exe = own.as_ref().and_then(|own| own.read_link("exe").ok());
-    let wrote = (store.kind() == "directory").then(|| format!("wrote the collection to {}", store.place()));
-    let spool = options.spool.as_ref().map(|path| format!("may have written to the spool {}", path.display()));
+    let wrote =
+        (store.kind() == "directory").then(|| format!("wrote the collection to {}", store.place()));
+    let spool = options
+        .spool
+        .as_ref()
+        .map(|path| format!("may have written to the spool {}", path.display()));
     Impact {
         pid: std::process::id(),
         executable: exe.map(|path| parse::text(&path)),

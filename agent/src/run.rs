@@ -36,9 +36,15 @@ pub struct Options {
 /// What happens during a run, for whoever shows it.
 pub enum Event<'a> {
     Ready(&'a Readiness),
-    Started { artifact: &'a str, number: usize, of: usize },
+    Started {
+        artifact: &'a str,
+        number: usize,
+        of: usize,
+    },
     Ended(&'a ArtifactReport),
-    Shipped { bytes: u64 },
+    Shipped {
+        bytes: u64,
+    },
     Closing,
 }
 
@@ -80,13 +86,24 @@ pub fn run(
     let readiness = store.prepare()?;
     show(Event::Ready(&readiness));
 
-    let spool = options.spool.as_ref().map(|spool| Directory::new(&spool.join(options.prefix.to_string())));
+    let spool = options
+        .spool
+        .as_ref()
+        .map(|spool| Directory::new(&spool.join(options.prefix.to_string())));
     let queue = Queue::start(Arc::clone(&store), spool, Rate::new(options.rate_limit))?;
     let chain = Chain::new(options.prefix.clone());
-    let mut bundle = Writer::start(chain, options.level, options.workers, Box::new(queue.take()))?;
+    let mut bundle = Writer::start(
+        chain,
+        options.level,
+        options.workers,
+        Box::new(queue.take()),
+    )?;
 
     // The first object says what will be done, and proves that the store takes evidence, before anything is read.
-    bundle.add(bundle::own(b"uac.log", "log"), report::opening(options, started).as_bytes())?;
+    bundle.add(
+        bundle::own(b"uac.log", "log"),
+        report::opening(options, started).as_bytes(),
+    )?;
     bundle.flush()?;
     queue.first()?;
 
@@ -95,7 +112,17 @@ pub fn run(
     report::agent_members(options, &reports, &mut bundle)?;
     let end = bundle.finish()?;
     let drained = queue.drain();
-    seal(options, host, &*store, &readiness, started, reports, &end, &drained, interrupted)
+    seal(
+        options,
+        host,
+        &*store,
+        &readiness,
+        started,
+        reports,
+        &end,
+        &drained,
+        interrupted,
+    )
 }
 
 /// Runs the artifacts in order of volatility.
@@ -120,12 +147,18 @@ fn capture(
         let report = match left_out(options, &**artifact) {
             Some(reason) => runner::skipped(&**artifact, reason),
             None => {
-                show(Event::Started { artifact: name, number: index + 1, of });
+                show(Event::Started {
+                    artifact: name,
+                    number: index + 1,
+                    of,
+                });
                 runner::run(&**artifact, host, bundle, &limits, interrupted)
             }
         };
         show(Event::Ended(&report));
-        show(Event::Shipped { bytes: queue.shipped_bytes() });
+        show(Event::Shipped {
+            bytes: queue.shipped_bytes(),
+        });
         reports.push(report);
     }
     reports
@@ -143,7 +176,10 @@ fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<&'static str> 
 }
 
 /// Fixes the chain and every outcome, and stores the manifest last.
-#[expect(clippy::too_many_arguments, reason = "the manifest gathers the whole run")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the manifest gathers the whole run"
+)]
 fn seal(
     options: &Options,
     host: &Host,
@@ -161,12 +197,23 @@ fn seal(
     let mut shipped = drained.shipped();
     shipped.objects.push(chain_stored);
     let interrupted = interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let manifest = report::manifest(options, host, store, readiness, started, reports, end, &shipped, interrupted);
+    let manifest = report::manifest(
+        options,
+        host,
+        store,
+        readiness,
+        started,
+        reports,
+        end,
+        &shipped,
+        interrupted,
+    );
     let manifest_object = Object::new(keys::MANIFEST, manifest.to_bytes()?);
     let manifest_stored = drained.put(&manifest_object);
     let last_failure = drained.shipped().failure;
     let exit = exit(&manifest, last_failure.as_ref());
-    let kept = manifest_stored.shipped || options.spool.is_some() && drained.shipped().spool_failure.is_none();
+    let kept = manifest_stored.shipped
+        || options.spool.is_some() && drained.shipped().spool_failure.is_none();
     Ok(Receipt {
         receipt_version: 1,
         result: exit.word().to_owned(),
@@ -179,7 +226,14 @@ fn seal(
         bytes: end.stream.stored_bytes,
         members: end.inventory.members,
         artifacts: u32::try_from(manifest.artifacts.len()).unwrap_or(u32::MAX),
-        incomplete: u32::try_from(manifest.artifacts.iter().filter(|a| a.outcome.is_loss()).count()).unwrap_or(u32::MAX),
+        incomplete: u32::try_from(
+            manifest
+                .artifacts
+                .iter()
+                .filter(|a| a.outcome.is_loss())
+                .count(),
+        )
+        .unwrap_or(u32::MAX),
         tool_version: manifest.tool.version,
         tool_sha256: manifest.tool.sha256,
         started_utc_ns: started.utc_ns,
@@ -189,7 +243,9 @@ fn seal(
 
 fn exit(manifest: &Manifest, failure: Option<&ShipError>) -> Exit {
     use evidence::manifest::Completeness;
-    let captured = |a: &ArtifactReport| matches!(a.outcome, Outcome::Captured | Outcome::Partial) && a.items > 0;
+    let captured = |a: &ArtifactReport| {
+        matches!(a.outcome, Outcome::Captured | Outcome::Partial) && a.items > 0
+    };
     match (failure.map(|error| error.exit()), manifest.status) {
         (Some(Exit::NoSpace), _) => Exit::NoSpace,
         (Some(_), _) => Exit::StoreFailed,

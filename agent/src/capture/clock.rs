@@ -40,7 +40,9 @@ impl Artifact for Clock {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let now = clocks();
-        let hardware = host.line("sys/class/rtc/rtc0/since_epoch").and_then(|seconds| seconds.parse().ok());
+        let hardware = host
+            .line("sys/class/rtc/rtc0/since_epoch")
+            .and_then(|seconds| seconds.parse().ok());
         let link = host.root().read_link("etc/localtime").ok();
         let record = Record {
             utc: rfc3339(now.utc_ns),
@@ -48,9 +50,11 @@ impl Artifact for Clock {
             monotonic_ns: now.monotonic_ns,
             boottime_ns: now.boottime_ns,
             discipline: host.is_live().then(clock_discipline).flatten(),
-            clock_source: host.line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            clock_source: host
+                .line("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             hardware_clock_s: hardware,
-            system_minus_hardware_s: hardware.map(|hardware: i64| now.utc_ns / 1_000_000_000 - hardware),
+            system_minus_hardware_s: hardware
+                .map(|hardware: i64| now.utc_ns / 1_000_000_000 - hardware),
             time_zone_link: link.map(|link| String::from_utf8_lossy(&link).into_owned()),
             time_zone: host.line("etc/timezone"),
         };

@@ -25,25 +25,88 @@ static SPEC: Spec = Spec {
 
 /// Texts below `/proc`, taken as they are.
 const TEXTS: &[&str] = &[
-    "version", "version_signature", "cmdline", "bootconfig", "uptime", "stat", "loadavg", "meminfo", "vmstat", "swaps",
-    "interrupts", "softirqs", "modules", "partitions", "diskstats", "filesystems", "devices", "misc", "crypto", "iomem",
-    "ioports", "kallsyms", "cpuinfo", "buddyinfo", "pagetypeinfo", "slabinfo", "zoneinfo", "vmallocinfo", "locks",
-    "key-users", "keys", "consoles", "execdomains", "cgroups", "fb", "mtrr", "schedstat", "timer_list", "config.gz",
-    "sysvipc/msg", "sysvipc/sem", "sysvipc/shm", "tty/drivers", "pressure/cpu", "pressure/io", "pressure/memory",
+    "version",
+    "version_signature",
+    "cmdline",
+    "bootconfig",
+    "uptime",
+    "stat",
+    "loadavg",
+    "meminfo",
+    "vmstat",
+    "swaps",
+    "interrupts",
+    "softirqs",
+    "modules",
+    "partitions",
+    "diskstats",
+    "filesystems",
+    "devices",
+    "misc",
+    "crypto",
+    "iomem",
+    "ioports",
+    "kallsyms",
+    "cpuinfo",
+    "buddyinfo",
+    "pagetypeinfo",
+    "slabinfo",
+    "zoneinfo",
+    "vmallocinfo",
+    "locks",
+    "key-users",
+    "keys",
+    "consoles",
+    "execdomains",
+    "cgroups",
+    "fb",
+    "mtrr",
+    "schedstat",
+    "timer_list",
+    "config.gz",
+    "sysvipc/msg",
+    "sysvipc/sem",
+    "sysvipc/shm",
+    "tty/drivers",
+    "pressure/cpu",
+    "pressure/io",
+    "pressure/memory",
 ];
 
 /// Attributes of a module below `/sys/module/NAME`.
 const MODULE_ATTRIBUTES: &[&str] = &[
-    "coresize", "initsize", "initstate", "refcnt", "taint", "version", "srcversion", "sections/.text",
+    "coresize",
+    "initsize",
+    "initstate",
+    "refcnt",
+    "taint",
+    "version",
+    "srcversion",
+    "sections/.text",
 ];
 
 /// Letters of `/proc/sys/kernel/tainted` by bit (Documentation/admin-guide/tainted-kernels.rst).
 const TAINTS: &[(&str, &str)] = &[
-    ("P", "proprietary module"), ("F", "module force-loaded"), ("S", "out of specification"),
-    ("R", "module force-unloaded"), ("M", "machine check"), ("B", "bad page"), ("U", "user request"),
-    ("D", "kernel died: oops or BUG"), ("A", "ACPI table overridden"), ("W", "warning"), ("C", "staging driver"),
-    ("I", "firmware workaround"), ("O", "out-of-tree module"), ("E", "unsigned module"), ("L", "soft lockup"),
-    ("K", "live-patched"), ("X", "auxiliary"), ("T", "randstruct"), ("N", "in-kernel test"), ("J", "fwctl"),
+    ("P", "proprietary module"),
+    ("F", "module force-loaded"),
+    ("S", "out of specification"),
+    ("R", "module force-unloaded"),
+    ("M", "machine check"),
+    ("B", "bad page"),
+    ("U", "user request"),
+    ("D", "kernel died: oops or BUG"),
+    ("A", "ACPI table overridden"),
+    ("W", "warning"),
+    ("C", "staging driver"),
+    ("I", "firmware workaround"),
+    ("O", "out-of-tree module"),
+    ("E", "unsigned module"),
+    ("L", "soft lockup"),
+    ("K", "live-patched"),
+    ("X", "auxiliary"),
+    ("T", "randstruct"),
+    ("N", "in-kernel test"),
+    ("J", "fwctl"),
 ];
 
 impl Artifact for Kernel {
@@ -52,9 +115,15 @@ impl Artifact for Kernel {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let proc = host.root().folder("proc").map_err(CaptureError::host("/proc"))?;
+        let proc = host
+            .root()
+            .folder("proc")
+            .map_err(CaptureError::host("/proc"))?;
         let names = TEXTS.iter().map(OsString::from).collect();
-        for (name, content) in proc.read_all(names, SMALL).map_err(CaptureError::host("/proc"))? {
+        for (name, content) in proc
+            .read_all(names, SMALL)
+            .map_err(CaptureError::host("/proc"))?
+        {
             take(&proc.path().join(name), &content, sink)?;
         }
         mounts(host, sink)?;
@@ -65,7 +134,11 @@ impl Artifact for Kernel {
 }
 
 /// Puts a text into the tar. One that this kernel does not have is neither an item nor a loss.
-fn take(path: &Path, content: &Result<Content, HostError>, sink: &mut Sink<'_>) -> Result<(), Halt> {
+fn take(
+    path: &Path,
+    content: &Result<Content, HostError>,
+    sink: &mut Sink<'_>,
+) -> Result<(), Halt> {
     match content {
         Err(error) if error.is_gone() => Ok(()),
         content => sink.raw(path, content),
@@ -85,11 +158,15 @@ struct Summary {
 }
 
 fn summary(host: &Host) -> Summary {
-    let tainted = host.line("proc/sys/kernel/tainted").and_then(|mask| mask.parse().ok());
+    let tainted = host
+        .line("proc/sys/kernel/tainted")
+        .and_then(|mask| mask.parse().ok());
     Summary {
         version: host.line("proc/version"),
         command_line: host.line("proc/cmdline"),
-        uptime_s: host.line("proc/uptime").and_then(|line| line.split(' ').next().map(str::to_owned)),
+        uptime_s: host
+            .line("proc/uptime")
+            .and_then(|line| line.split(' ').next().map(str::to_owned)),
         tainted,
         taints: taints(tainted.unwrap_or(0)),
         lockdown: host.line("sys/kernel/security/lockdown"),
@@ -99,8 +176,12 @@ fn summary(host: &Host) -> Summary {
 }
 
 fn taints(mask: u64) -> Vec<String> {
-    let set = TAINTS.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
-    set.map(|(_, (letter, meaning))| format!("{letter}: {meaning}")).collect()
+    let set = TAINTS
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| mask >> bit & 1 == 1);
+    set.map(|(_, (letter, meaning))| format!("{letter}: {meaning}"))
+        .collect()
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -121,30 +202,57 @@ struct Module {
 
 /// Modules as `/proc/modules` and as `/sys/module` tell them, side by side: a module in one alone is hiding.
 fn modules(host: &Host, proc: &Folder, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-    let listed = proc.read("modules", SMALL).map(|content| text(&content.bytes)).unwrap_or_default();
-    let mut modules: BTreeMap<String, Module> =
-        listed.lines().filter_map(module).map(|module| (module.name.clone(), module)).collect();
+    let listed = proc
+        .read("modules", SMALL)
+        .map(|content| text(&content.bytes))
+        .unwrap_or_default();
+    let mut modules: BTreeMap<String, Module> = listed
+        .lines()
+        .filter_map(module)
+        .map(|module| (module.name.clone(), module))
+        .collect();
     let Ok(sys) = host.root().folder("sys/module") else {
-        return modules.values().try_for_each(|module| Ok(sink.record("kernel/modules", module)?));
+        return modules
+            .values()
+            .try_for_each(|module| Ok(sink.record("kernel/modules", module)?));
     };
     let names = sys.list("").map_err(CaptureError::host("/sys/module"))?;
     for name in names.iter().filter_map(|entry| entry.name.to_str()) {
-        let paths = MODULE_ATTRIBUTES.iter().map(|attribute| OsString::from(format!("{name}/{attribute}"))).collect();
+        let paths = MODULE_ATTRIBUTES
+            .iter()
+            .map(|attribute| OsString::from(format!("{name}/{attribute}")))
+            .collect();
         let mut attributes = BTreeMap::new();
-        for (path, content) in sys.read_all(paths, SMALL).map_err(CaptureError::host("/sys/module"))? {
+        for (path, content) in sys
+            .read_all(paths, SMALL)
+            .map_err(CaptureError::host("/sys/module"))?
+        {
             take(&sys.path().join(&path), &content, sink)?;
-            if let (Some(attribute), Ok(content)) = (MODULE_ATTRIBUTES.iter().find(|a| Path::new(&path).ends_with(a)), content) {
-                attributes.insert((*attribute).to_owned(), text(content.bytes.trim_ascii_end()));
+            if let (Some(attribute), Ok(content)) = (
+                MODULE_ATTRIBUTES
+                    .iter()
+                    .find(|a| Path::new(&path).ends_with(a)),
+                content,
+            ) {
+                attributes.insert(
+                    (*attribute).to_owned(),
+                    text(content.bytes.trim_ascii_end()),
+                );
             }
         }
         // Built-in code has a folder for its parameters, but no state.
         if attributes.contains_key("initstate") {
-            let module = modules.entry(name.to_owned()).or_insert_with(|| Module { name: name.to_owned(), ..Module::default() });
+            let module = modules.entry(name.to_owned()).or_insert_with(|| Module {
+                name: name.to_owned(),
+                ..Module::default()
+            });
             module.in_sys_module = true;
             module.attributes = attributes;
         }
     }
-    modules.values().try_for_each(|module| Ok(sink.record("kernel/modules", module)?))
+    modules
+        .values()
+        .try_for_each(|module| Ok(sink.record("kernel/modules", module)?))
 }
 
 /// A line of `/proc/modules`: name, size, references, users, state, address, taint.
@@ -157,10 +265,16 @@ fn module(line: &str) -> Option<Module> {
         name,
         size,
         references,
-        used_by: users.split(',').filter(|user| !matches!(*user, "" | "-")).map(str::to_owned).collect(),
+        used_by: users
+            .split(',')
+            .filter(|user| !matches!(*user, "" | "-"))
+            .map(str::to_owned)
+            .collect(),
         state: fields.next().map(str::to_owned),
         address: fields.next().map(str::to_owned),
-        taint: fields.next().map(|letters| letters.trim_matches(['(', ')']).to_owned()),
+        taint: fields
+            .next()
+            .map(|letters| letters.trim_matches(['(', ')']).to_owned()),
         in_proc_modules: true,
         ..Module::default()
     })
@@ -183,7 +297,9 @@ fn mounts(host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
     let own = host.own().map_err(CaptureError::host("/proc/self"))?;
     // `/proc/mounts` is a link to a file of the reader: our view is the one under which everything was read.
     take(Path::new("/proc/mounts"), &own.read("mounts", SMALL), sink)?;
-    let table = own.read("mountinfo", SMALL).map_err(CaptureError::host("mountinfo"))?;
+    let table = own
+        .read("mountinfo", SMALL)
+        .map_err(CaptureError::host("mountinfo"))?;
     for mount in table.bytes.split(|byte| *byte == b'\n').filter_map(mount) {
         sink.record("system/mounts", &mount)?;
     }
@@ -220,20 +336,37 @@ struct Setting {
 }
 
 fn sysctl(host: &Host, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    let Ok(root) = host.root().folder("proc/sys") else { return Ok(()) };
+    let Ok(root) = host.root().folder("proc/sys") else {
+        return Ok(());
+    };
     let mut folders = vec![(root, 0)];
     while let Some((folder, depth)) = folders.pop() {
-        let entries = folder.list("").map_err(|error| sink.count(&error)).unwrap_or_default();
+        let entries = folder
+            .list("")
+            .map_err(|error| sink.count(&error))
+            .unwrap_or_default();
         let mut files = Vec::new();
         let left_out: BTreeSet<&str> = SYSCTL_LEFT_OUT.iter().copied().collect();
         for entry in entries {
             if entry.is_directory == Some(true) && depth < SYSCTL_DEPTH {
-                folders.extend(folder.folder(&entry.name).ok().map(|folder| (folder, depth + 1)));
-            } else if entry.name.to_str().is_some_and(|name| !left_out.contains(name)) {
+                folders.extend(
+                    folder
+                        .folder(&entry.name)
+                        .ok()
+                        .map(|folder| (folder, depth + 1)),
+                );
+            } else if entry
+                .name
+                .to_str()
+                .is_some_and(|name| !left_out.contains(name))
+            {
                 files.push(entry.name);
             }
         }
-        let contents = folder.read_all(files, SMALL).map_err(|error| sink.count(&error)).unwrap_or_default();
+        let contents = folder
+            .read_all(files, SMALL)
+            .map_err(|error| sink.count(&error))
+            .unwrap_or_default();
         for (name, content) in contents {
             setting(&folder.path().join(name), content, sink)?;
         }
@@ -241,8 +374,12 @@ fn sysctl(host: &Host, sink: &mut Sink<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-fn setting(path: &Path, content: Result<Content, HostError>, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    use nix::errno::Errno::{EACCES, EIO, EINVAL, ENODEV, EPERM};
+fn setting(
+    path: &Path,
+    content: Result<Content, HostError>,
+    sink: &mut Sink<'_>,
+) -> Result<(), Halt> {
+    use nix::errno::Errno::{EACCES, EINVAL, EIO, ENODEV, EPERM};
     match &content {
         // Write-only settings, such as those that trigger something, and those of absent devices.
         Err(HostError::Os(EACCES | EPERM | EIO | EINVAL | ENODEV)) => Ok(()),
@@ -250,8 +387,18 @@ fn setting(path: &Path, content: Result<Content, HostError>, sink: &mut Sink<'_>
         Err(error) => sink.lost(path, error),
         Ok(bytes) => {
             sink.raw_part(path, bytes)?;
-            let name = path.strip_prefix("/proc/sys").unwrap_or(path).to_string_lossy().replace('/', ".");
-            sink.record("kernel/sysctl", &Setting { name, value: text(bytes.bytes.trim_ascii_end()) })
+            let name = path
+                .strip_prefix("/proc/sys")
+                .unwrap_or(path)
+                .to_string_lossy()
+                .replace('/', ".");
+            sink.record(
+                "kernel/sysctl",
+                &Setting {
+                    name,
+                    value: text(bytes.bytes.trim_ascii_end()),
+                },
+            )
         }
     }
 }
@@ -262,23 +409,37 @@ mod tests {
 
     #[test]
     fn module_lines_with_and_without_taint_are_read() {
-        let plain = module("nf_tables 319488 4 nft_compat,nft_ct, Live 0xffffffffc0a00000").unwrap();
+        let plain =
+            module("nf_tables 319488 4 nft_compat,nft_ct, Live 0xffffffffc0a00000").unwrap();
         assert_eq!((plain.used_by.len(), plain.taint), (2, None));
         let odd = module("evil 16384 0 - Unloading 0x0 (OE)").unwrap();
-        assert_eq!((odd.state.as_deref(), odd.taint.as_deref(), odd.used_by.len()), (Some("Unloading"), Some("OE"), 0));
+        assert_eq!(
+            (
+                odd.state.as_deref(),
+                odd.taint.as_deref(),
+                odd.used_by.len()
+            ),
+            (Some("Unloading"), Some("OE"), 0)
+        );
         assert_eq!(module("junk"), None);
     }
 
     #[test]
     fn taint_bits_have_letters_and_meanings() {
         assert_eq!(taints(0), Vec::<String>::new());
-        assert_eq!(taints(1 << 12 | 1 << 13), ["O: out-of-tree module", "E: unsigned module"]);
+        assert_eq!(
+            taints(1 << 12 | 1 << 13),
+            ["O: out-of-tree module", "E: unsigned module"]
+        );
     }
 
     #[test]
     fn mounts_with_escapes_and_optional_fields_are_read() {
         let got = mount(b"36 35 98:0 /a\\040b /mnt rw,noatime master:1 shared:2 - ext3 /dev/x rw,errors=continue").unwrap();
-        assert_eq!((got.root.as_str(), got.kind.as_str(), got.source.as_str()), ("/a b", "ext3", "/dev/x"));
+        assert_eq!(
+            (got.root.as_str(), got.kind.as_str(), got.source.as_str()),
+            ("/a b", "ext3", "/dev/x")
+        );
         assert_eq!(mount(b"36 35 98:0"), None);
     }
 }

@@ -35,7 +35,9 @@ impl Artifact for KernelMessages {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         if !host.is_live() {
-            return Err(CaptureError::Absent("a recorded tree has no kernel".to_owned()));
+            return Err(CaptureError::Absent(
+                "a recorded tree has no kernel".to_owned(),
+            ));
         }
         let bytes = kernel_messages().map_err(CaptureError::host("syslog(2)"))?;
         for message in text(&bytes).lines().filter_map(message) {
@@ -53,7 +55,12 @@ fn message(line: &str) -> Option<Message> {
         Some((at, message)) => (Some(at.trim().to_owned()), message.trim_start()),
         None => (None, rest),
     };
-    Some(Message { level: priority & 7, facility: priority >> 3, at, message: message.to_owned() })
+    Some(Message {
+        level: priority & 7,
+        facility: priority >> 3,
+        at,
+        message: message.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -63,7 +70,10 @@ mod tests {
     #[test]
     fn priorities_split_into_level_and_facility() {
         let got = message("<14>[   12.345678] evil: module loaded").unwrap();
-        assert_eq!((got.level, got.facility, got.at.as_deref()), (6, 1, Some("12.345678")));
+        assert_eq!(
+            (got.level, got.facility, got.at.as_deref()),
+            (6, 1, Some("12.345678"))
+        );
         assert_eq!(message("<4>plain").unwrap().message, "plain");
         assert_eq!(message("no priority"), None);
     }

@@ -84,7 +84,11 @@ pub fn artifacts() -> Vec<Box<dyn Artifact>> {
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),
     ];
-    artifacts.extend(files::FAMILIES.iter().map(|family| Box::new(family) as Box<dyn Artifact>));
+    artifacts.extend(
+        files::FAMILIES
+            .iter()
+            .map(|family| Box::new(family) as Box<dyn Artifact>),
+    );
     // Stable: within one class the order of this list holds.
     artifacts.sort_by_key(|artifact| artifact.spec().volatility);
     artifacts

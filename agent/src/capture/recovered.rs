@@ -53,7 +53,9 @@ impl Artifact for Recovered {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         if !host.is_live() {
-            return Err(CaptureError::Absent("a recorded tree holds no open files".to_owned()));
+            return Err(CaptureError::Absent(
+                "a recorded tree holds no open files".to_owned(),
+            ));
         }
         let mut stored = Stored::default();
         for pid in host.pids().map_err(CaptureError::host("/proc"))? {
@@ -69,19 +71,37 @@ impl Artifact for Recovered {
 /// Members by device and inode of their content.
 type Stored = BTreeMap<(u32, u32, u64), String>;
 
-fn of_process(pid: i32, folder: &Folder, stored: &mut Stored, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    let names = folder.list("fd").map_err(|error| sink.count(&error)).unwrap_or_default();
-    let fds = names.iter().filter_map(|entry| Some(format!("fd/{}", entry.name.to_str()?)));
+fn of_process(
+    pid: i32,
+    folder: &Folder,
+    stored: &mut Stored,
+    sink: &mut Sink<'_>,
+) -> Result<(), Halt> {
+    let names = folder
+        .list("fd")
+        .map_err(|error| sink.count(&error))
+        .unwrap_or_default();
+    let fds = names
+        .iter()
+        .filter_map(|entry| Some(format!("fd/{}", entry.name.to_str()?)));
     let links: Vec<String> = std::iter::once("exe".to_owned()).chain(fds).collect();
-    let targets = folder.read_links(links.iter().map(Into::into).collect()).unwrap_or_default();
+    let targets = folder
+        .read_links(links.iter().map(Into::into).collect())
+        .unwrap_or_default();
     for (link, target) in links.iter().zip(targets) {
         let Ok(target) = target.1 else { continue };
-        let held = if link == "exe" { Held::Executable } else { Held::Open };
+        let held = if link == "exe" {
+            Held::Executable
+        } else {
+            Held::Open
+        };
         if may_be_unlinked(&target) {
             recover(pid, folder, held, link, &target, stored, sink)?;
         }
     }
-    let Ok(maps) = folder.read("maps", SMALL) else { return Ok(()) };
+    let Ok(maps) = folder.read("maps", SMALL) else {
+        return Ok(());
+    };
     for mapping in parse::mappings(&maps.bytes) {
         let target = mapping.path.as_bytes();
         if mapping.inode != 0 && may_be_unlinked(target) && !is_shared_memory(target) {
@@ -99,7 +119,9 @@ fn may_be_unlinked(target: &[u8]) -> bool {
 
 /// System V segments and shared anonymous memory are files to the kernel, but no one's deleted file.
 fn is_shared_memory(target: &[u8]) -> bool {
-    target.starts_with(b"/SYSV") || target.starts_with(b"/dev/zero") || target.starts_with(b"/[aio]")
+    target.starts_with(b"/SYSV")
+        || target.starts_with(b"/dev/zero")
+        || target.starts_with(b"/[aio]")
 }
 
 fn recover(
@@ -123,7 +145,10 @@ fn recover(
     let member = match stored.get(&id) {
         Some(member) => member.clone(),
         None => {
-            let member = format!("live_response/process/proc/{pid}/{}", file_name(held, link, target));
+            let member = format!(
+                "live_response/process/proc/{pid}/{}",
+                file_name(held, link, target)
+            );
             store(&member, pid, link, file, sink)?;
             stored.insert(id, member.clone());
             member
@@ -142,7 +167,13 @@ fn recover(
     sink.record("process/recovered", &record)
 }
 
-fn store(member: &str, pid: i32, link: &str, file: HostFile, sink: &mut Sink<'_>) -> Result<(), Halt> {
+fn store(
+    member: &str,
+    pid: i32,
+    link: &str,
+    file: HostFile,
+    sink: &mut Sink<'_>,
+) -> Result<(), Halt> {
     sink.recovered(member, &format!("content of /proc/{pid}/{link}"), file)
 }
 
@@ -163,15 +194,30 @@ mod tests {
 
     #[test]
     fn names_follow_what_the_process_holds() {
-        assert_eq!(file_name(Held::Executable, "exe", b"/memfd:x (deleted)"), "recovered_exe");
-        assert_eq!(file_name(Held::Open, "fd/3", b"/memfd:x (deleted)"), "memfd_3");
-        assert_eq!(file_name(Held::Open, "fd/7", b"/tmp/x (deleted)"), "deleted_fd_7");
-        assert_eq!(file_name(Held::Mapped, "map_files/7f-80", b"/tmp/x.so (deleted)"), "deleted_map_7f-80");
+        assert_eq!(
+            file_name(Held::Executable, "exe", b"/memfd:x (deleted)"),
+            "recovered_exe"
+        );
+        assert_eq!(
+            file_name(Held::Open, "fd/3", b"/memfd:x (deleted)"),
+            "memfd_3"
+        );
+        assert_eq!(
+            file_name(Held::Open, "fd/7", b"/tmp/x (deleted)"),
+            "deleted_fd_7"
+        );
+        assert_eq!(
+            file_name(Held::Mapped, "map_files/7f-80", b"/tmp/x.so (deleted)"),
+            "deleted_map_7f-80"
+        );
     }
 
     #[test]
     fn anonymous_shared_memory_is_not_a_deleted_file() {
-        assert!(may_be_unlinked(b"/SYSV00000000 (deleted)") && is_shared_memory(b"/SYSV00000000 (deleted)"));
+        assert!(
+            may_be_unlinked(b"/SYSV00000000 (deleted)")
+                && is_shared_memory(b"/SYSV00000000 (deleted)")
+        );
         assert!(!is_shared_memory(b"/memfd:evil (deleted)") && !may_be_unlinked(b"/usr/bin/sh"));
     }
 }

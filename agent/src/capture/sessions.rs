@@ -27,7 +27,12 @@ static SPEC: Spec = Spec {
 pub const UTMP: usize = 384;
 /// Length of a `struct lastlog` of glibc.
 pub const LASTLOG: usize = 292;
-const FILES: &[&str] = &["/run/utmp", "/var/run/utmp", "/var/log/wtmp*", "/var/log/btmp*"];
+const FILES: &[&str] = &[
+    "/run/utmp",
+    "/var/run/utmp",
+    "/var/log/wtmp*",
+    "/var/log/btmp*",
+];
 const LAST: &str = "/var/log/lastlog";
 
 /// A record of utmp, wtmp or btmp.
@@ -69,7 +74,13 @@ impl Artifact for Sessions {
             found |= logins(host, &path, sink)?;
         }
         found |= last_logins(host, sink)?;
-        if found { Ok(()) } else { Err(CaptureError::Absent("no utmp, wtmp, btmp or lastlog".to_owned())) }
+        if found {
+            Ok(())
+        } else {
+            Err(CaptureError::Absent(
+                "no utmp, wtmp, btmp or lastlog".to_owned(),
+            ))
+        }
     }
 }
 
@@ -78,8 +89,16 @@ fn logins(host: &Host, path: &Path, sink: &mut Sink<'_>) -> Result<bool, Halt> {
     let mut failure = None;
     let there = records(host, path, UTMP, sink, |sink, offset, bytes| {
         let login = login(bytes);
-        let row = Row { file: path.display().to_string(), offset, zeroed: login.is_none(), login: login.as_ref() };
-        if let Err(halt) = sink.record("system/logins", &row).and_then(|()| event(path, login.as_ref(), sink)) {
+        let row = Row {
+            file: path.display().to_string(),
+            offset,
+            zeroed: login.is_none(),
+            login: login.as_ref(),
+        };
+        if let Err(halt) = sink
+            .record("system/logins", &row)
+            .and_then(|()| event(path, login.as_ref(), sink))
+        {
             failure = Some(halt);
         }
         failure.is_none()
@@ -100,10 +119,23 @@ struct Event<'a> {
 }
 
 fn event(path: &Path, login: Option<&Login>, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    let Some(login) = login.filter(|login| login.time_us != 0) else { return Ok(()) };
-    let message =
-        format!("{}: {} {} on {} from {:?}", path.display(), login.kind, login.user, login.line, login.host);
-    sink.event(&Event { message, datetime: &login.time, timestamp: login.time_us, timestamp_desc: "Login Record" })
+    let Some(login) = login.filter(|login| login.time_us != 0) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{}: {} {} on {} from {:?}",
+        path.display(),
+        login.kind,
+        login.user,
+        login.line,
+        login.host
+    );
+    sink.event(&Event {
+        message,
+        datetime: &login.time,
+        timestamp: login.time_us,
+        timestamp_desc: "Login Record",
+    })
 }
 
 #[derive(Serialize)]
@@ -120,10 +152,18 @@ fn last_logins(host: &Host, sink: &mut Sink<'_>) -> Result<bool, Halt> {
     let path = Path::new(LAST);
     let mut failure = None;
     let there = records(host, path, LASTLOG, sink, |sink, offset, bytes| {
-        let Some((time, line, from)) = last_login(bytes) else { return true };
+        let Some((time, line, from)) = last_login(bytes) else {
+            return true;
+        };
         let uid = offset / LASTLOG as u64;
         let user = u32::try_from(uid).ok().and_then(|uid| users.name(uid));
-        let record = LastLogin { uid, user, line, host: from, time: rfc3339(i64::from(time) * 1_000_000_000) };
+        let record = LastLogin {
+            uid,
+            user,
+            line,
+            host: from,
+            time: rfc3339(i64::from(time) * 1_000_000_000),
+        };
         failure = sink.record("system/lastlog", &record).err();
         failure.is_none()
     })?;
@@ -175,7 +215,11 @@ fn records(
 
 fn no_file(path: &Path, error: &HostError, sink: &mut Sink<'_>) -> Result<(), Halt> {
     // `/var/run` is a link to `/run` on all current systems: the file is reached by its real name.
-    if error.is_gone() || *error == HostError::Link { Ok(()) } else { sink.lost(path, error) }
+    if error.is_gone() || *error == HostError::Link {
+        Ok(())
+    } else {
+        sink.lost(path, error)
+    }
 }
 
 /// A `struct utmp`; `None` when all of it is zero.
@@ -184,11 +228,20 @@ pub fn login(bytes: &[u8]) -> Option<Login> {
         return None;
     }
     let int = |at: usize| {
-        let raw = bytes.get(at..at + 4).and_then(|raw| raw.try_into().ok()).unwrap_or_default();
+        let raw = bytes
+            .get(at..at + 4)
+            .and_then(|raw| raw.try_into().ok())
+            .unwrap_or_default();
         i32::from_le_bytes(raw)
     };
-    let field = |at: usize, length: usize| text_field(bytes.get(at..at + length).unwrap_or_default());
-    let kind = i16::from_le_bytes(bytes.get(..2).and_then(|raw| raw.try_into().ok()).unwrap_or_default());
+    let field =
+        |at: usize, length: usize| text_field(bytes.get(at..at + length).unwrap_or_default());
+    let kind = i16::from_le_bytes(
+        bytes
+            .get(..2)
+            .and_then(|raw| raw.try_into().ok())
+            .unwrap_or_default(),
+    );
     let time_us = i64::from(int(340)) * 1_000_000 + i64::from(int(344));
     Some(Login {
         kind: kind_name(kind),
@@ -236,7 +289,13 @@ fn address(bytes: &[u8]) -> Option<String> {
 /// A `struct lastlog`; `None` for a user who never logged in.
 pub fn last_login(bytes: &[u8]) -> Option<(i32, String, String)> {
     let time = i32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-    (time != 0).then(|| (time, text_field(bytes.get(4..36).unwrap_or_default()), text_field(bytes.get(36..).unwrap_or_default())))
+    (time != 0).then(|| {
+        (
+            time,
+            text_field(bytes.get(4..36).unwrap_or_default()),
+            text_field(bytes.get(36..).unwrap_or_default()),
+        )
+    })
 }
 
 fn text_field(bytes: &[u8]) -> String {
@@ -263,8 +322,14 @@ mod tests {
         let mut v4 = [0; 16];
         v4[..4].copy_from_slice(&[192, 0, 2, 7]);
         let got = login(&utmp(7, &[b'u'; 32], v4)).unwrap();
-        assert_eq!((got.kind, got.pid, got.line.as_str(), got.user.len()), ("user_process", 812, "pts/0", 32));
-        assert_eq!((got.address.as_deref(), got.time.as_str()), (Some("192.0.2.7"), "2023-11-14T22:13:20Z"));
+        assert_eq!(
+            (got.kind, got.pid, got.line.as_str(), got.user.len()),
+            ("user_process", 812, "pts/0", 32)
+        );
+        assert_eq!(
+            (got.address.as_deref(), got.time.as_str()),
+            (Some("192.0.2.7"), "2023-11-14T22:13:20Z")
+        );
         assert_eq!(login(&[0; UTMP]), None);
         assert_eq!(login(&utmp(99, b"\xff", [1; 16])).unwrap().kind, "unknown");
     }

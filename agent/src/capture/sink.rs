@@ -193,7 +193,10 @@ impl<'a> Sink<'a> {
         self.check()?;
         let mut item = self.item(path, FileType::File, content.stat.as_ref());
         if content.truncated {
-            (item.status, item.reason) = (Status::Truncated, Some("larger than what is held in memory".to_owned()));
+            (item.status, item.reason) = (
+                Status::Truncated,
+                Some("larger than what is held in memory".to_owned()),
+            );
             self.loss("truncated");
         }
         if self.bundle.add(item, &content.bytes)? {
@@ -261,7 +264,10 @@ impl<'a> Sink<'a> {
     /// When the artifact has to end.
     pub fn own(&mut self, name: &str, bytes: &[u8]) -> Result<(), Halt> {
         self.check()?;
-        if self.bundle.add(bundle::own(name.as_bytes(), self.artifact), bytes)? {
+        if self
+            .bundle
+            .add(bundle::own(name.as_bytes(), self.artifact), bytes)?
+        {
             self.took(bytes.len() as u64);
         }
         Ok(())

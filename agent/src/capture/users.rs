@@ -11,7 +11,10 @@ pub struct Users(BTreeMap<u32, String>);
 impl Users {
     /// The users of `/etc/passwd`; none when it can not be read.
     pub fn read(host: &Host) -> Self {
-        host.root().read("etc/passwd", SMALL).map(|content| Self::parse(&content.bytes)).unwrap_or_default()
+        host.root()
+            .read("etc/passwd", SMALL)
+            .map(|content| Self::parse(&content.bytes))
+            .unwrap_or_default()
     }
 
     /// The users of a passwd file. Where two share an id, the first counts, as for the C library.
@@ -38,7 +41,9 @@ mod tests {
 
     #[test]
     fn the_first_name_of_an_id_counts_and_junk_is_passed_over() {
-        let users = Users::parse(b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\n\n# junk\nbad:x:-1:0\nx\n");
+        let users = Users::parse(
+            b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\n\n# junk\nbad:x:-1:0\nx\n",
+        );
         assert_eq!(users.name(0).as_deref(), Some("root"));
         assert_eq!(users.name(1), None);
     }

@@ -17,13 +17,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let artifacts = capture::artifacts();
     let specs: Vec<&capture::Spec> = artifacts.iter().map(|artifact| artifact.spec()).collect();
     if arguments.json {
-        let json = serde_json::to_string_pretty(&specs).map_err(|error| Failure::new(Exit::Internal, error))?;
+        let json = serde_json::to_string_pretty(&specs)
+            .map_err(|error| Failure::new(Exit::Internal, error))?;
         print(&format!("{json}\n"))?;
         return Ok(Exit::Complete);
     }
     let mut text = String::from("In this order, the most volatile first:\n");
     for (number, spec) in specs.iter().enumerate() {
-        let class = serde_json::to_value(spec.volatility).ok().and_then(|v| v.as_str().map(str::to_owned));
+        let class = serde_json::to_value(spec.volatility)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned));
         text.push_str(&format!(
             "\n{:2}. {}  ({}; at most {} s and {} MiB)\n    {}\n    Why: {}\n",
             number + 1,

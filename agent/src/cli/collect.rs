@@ -93,27 +93,67 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     known_artifacts(arguments)?;
     let case: CaseId = arguments.case.parse().map_err(Failure::usage)?;
     let place = Place::parse(&arguments.to)?;
-    let unreadable = |error| Failure::usage(format!("--root {} can not be read: {error}", arguments.root.display()));
+    let unreadable = |error| {
+        Failure::usage(format!(
+            "--root {} can not be read: {error}",
+            arguments.root.display()
+        ))
+    };
     let host = Host::open(&arguments.root).map_err(unreadable)?;
-    let prefix = Prefix { case, host: host_key(arguments, &host)?, collection: collection_id()? };
+    let prefix = Prefix {
+        case,
+        host: host_key(arguments, &host)?,
+        collection: collection_id()?,
+    };
     let store: Arc<dyn Store> = match place {
         Place::Directory(path) => Arc::new(Directory::new(&path.join(prefix.to_string()))),
-        Place::Bucket { bucket, prefix: folder } => {
-            let folder = if folder.is_empty() { prefix.to_string() } else { format!("{folder}/{prefix}") };
+        Place::Bucket {
+            bucket,
+            prefix: folder,
+        } => {
+            let folder = if folder.is_empty() {
+                prefix.to_string()
+            } else {
+                format!("{folder}/{prefix}")
+            };
             Arc::new(s3(&bucket, folder, &arguments.s3, &arguments.lock)?)
         }
     };
-    if !arguments.limits.normal_priority && let Err(errno) = host::lower_priority() {
-        tell(&format!("warning: the priority can not be lowered ({errno}); the run goes on at the usual one"));
+    if !arguments.limits.normal_priority
+        && let Err(errno) = host::lower_priority()
+    {
+        tell(&format!(
+            "warning: the priority can not be lowered ({errno}); the run goes on at the usual one"
+        ));
     }
     let interrupted = signals()?;
-    let mode = if arguments.quiet { Mode::Quiet } else if arguments.json { Mode::Json } else { Mode::Human };
+    let mode = if arguments.quiet {
+        Mode::Quiet
+    } else if arguments.json {
+        Mode::Json
+    } else {
+        Mode::Human
+    };
     let progress = Progress::new(mode);
-    let result = run::run(&options(arguments, prefix), &host, store, &interrupted, &|event| progress.show(&event));
+    let result = run::run(
+        &options(arguments, prefix),
+        &host,
+        store,
+        &interrupted,
+        &|event| progress.show(&event),
+    );
     progress.end();
     let receipt = result.map_err(|error| Failure::new(error.exit(), error))?;
-    print(&receipt.to_line().map_err(|error| Failure::new(Exit::Internal, error))?)?;
-    Ok(Exit::ALL.iter().copied().find(|exit| exit.code() == receipt.exit_code).unwrap_or(Exit::Internal))
+    print(
+        &receipt
+            .to_line()
+            .map_err(|error| Failure::new(Exit::Internal, error))?,
+    )?;
+    Ok(Exit::ALL
+        .iter()
+        .copied()
+        .find(|exit| exit.code() == receipt.exit_code)
+        .unwrap_or(Exit::Internal))
 }
 
 fn options(arguments: &Arguments, prefix: Prefix) -> Options {
@@ -124,7 +164,9 @@ fn options(arguments: &Arguments, prefix: Prefix) -> Options {
         prefix,
         operator: arguments.operator.clone().unwrap_or_else(operator),
         reason: arguments.reason.clone(),
-        arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        arguments: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
         spool: arguments.spool.clone(),
@@ -139,10 +181,20 @@ fn options(arguments: &Arguments, prefix: Prefix) -> Options {
 
 fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
     let artifacts = capture::artifacts();
-    let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.spec().name).collect();
-    let unknown = arguments.include.iter().chain(&arguments.exclude).find(|name| !names.contains(&name.as_str()));
+    let names: Vec<&str> = artifacts
+        .iter()
+        .map(|artifact| artifact.spec().name)
+        .collect();
+    let unknown = arguments
+        .include
+        .iter()
+        .chain(&arguments.exclude)
+        .find(|name| !names.contains(&name.as_str()));
     match unknown {
-        Some(name) => Err(Failure::usage(format!("there is no artifact {name:?}; there are {}", names.join(", ")))),
+        Some(name) => Err(Failure::usage(format!(
+            "there is no artifact {name:?}; there are {}",
+            names.join(", ")
+        ))),
         None => Ok(()),
     }
 }
@@ -151,16 +203,25 @@ fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
 fn host_key(arguments: &Arguments, host: &Host) -> Result<HostKey, Failure> {
     if let Some(instance) = &arguments.instance {
         let digits = instance.strip_prefix("i-").unwrap_or_default();
-        let valid = (8..=17).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let valid = (8..=17).contains(&digits.len())
+            && digits
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         return match valid {
             true => instance.parse().map_err(Failure::usage),
-            false => Err(Failure::usage(format!("--instance {instance:?} is not an instance id such as i-0123456789abcdef0"))),
+            false => Err(Failure::usage(format!(
+                "--instance {instance:?} is not an instance id such as i-0123456789abcdef0"
+            ))),
         };
     }
     let identity = host.line("etc/machine-id").filter(|id| !id.is_empty());
-    let identity = identity.or_else(|| host.line("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    let identity = identity
+        .or_else(|| host.line("proc/sys/kernel/random/boot_id"))
+        .unwrap_or_default();
     let digest = Digest::of(format!("exhibit host {identity}").as_bytes()).to_string();
-    format!("h-{}", digest.get(..16).unwrap_or_default()).parse().map_err(Failure::usage)
+    format!("h-{}", digest.get(..16).unwrap_or_default())
+        .parse()
+        .map_err(Failure::usage)
 }
 
 fn collection_id() -> Result<CollectionId, Failure> {
@@ -168,8 +229,12 @@ fn collection_id() -> Result<CollectionId, Failure> {
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| internal(&error))?;
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let time = OffsetDateTime::now_utc().format(&format).map_err(|error| internal(&error))?;
-    format!("{time}-{}", hex::encode(random)).parse().map_err(|error| internal(&error))
+    let time = OffsetDateTime::now_utc()
+        .format(&format)
+        .map_err(|error| internal(&error))?;
+    format!("{time}-{}", hex::encode(random))
+        .parse()
+        .map_err(|error| internal(&error))
 }
 
 /// The first signal finishes the collection with what there is; the second ends the program at once.
@@ -177,15 +242,27 @@ fn signals() -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // The order matters: the flag is looked at before it is set.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
-            .map_err(|error| Failure::new(Exit::Internal, format!("signals can not be handled: {error}")))?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            128 + signal,
+            Arc::clone(&interrupted),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+        .map_err(|error| {
+            Failure::new(
+                Exit::Internal,
+                format!("signals can not be handled: {error}"),
+            )
+        })?;
     }
     Ok(interrupted)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
     let seconds = match unit {
         "" | "s" => 1,
         "m" => 60,
@@ -193,11 +270,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("want a number with s, m or h".to_owned()),
     };
     let number: u64 = digits.parse().map_err(|_| "want a number with s, m or h")?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "too long".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
     let shift = match unit {
         "" | "B" => 0,
         "K" | "KiB" => 10,
@@ -206,8 +289,13 @@ fn size(text: &str) -> Result<u64, String> {
         "T" | "TiB" => 40,
         _ => return Err("want a number with K, M, G or T (powers of 1024)".to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| "want a number with K, M, G or T (powers of 1024)")?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| "out of range".to_owned())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "want a number with K, M, G or T (powers of 1024)")?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "out of range".to_owned())
 }
 
 #[cfg(test)]
@@ -216,9 +304,23 @@ mod tests {
 
     #[test]
     fn sizes_and_times_have_units() {
-        assert_eq!((size("512"), size("8G"), size("1KiB")), (Ok(512), Ok(8 << 30), Ok(1024)));
-        assert_eq!((duration("90s"), duration("2h")), (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(7200))));
-        for wrong in ["", "x", "-1", "1X", "0", "99999999999999999999", "99999999T"] {
+        assert_eq!(
+            (size("512"), size("8G"), size("1KiB")),
+            (Ok(512), Ok(8 << 30), Ok(1024))
+        );
+        assert_eq!(
+            (duration("90s"), duration("2h")),
+            (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(7200)))
+        );
+        for wrong in [
+            "",
+            "x",
+            "-1",
+            "1X",
+            "0",
+            "99999999999999999999",
+            "99999999T",
+        ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert!(duration("1d").is_err() && duration("").is_err());

@@ -59,7 +59,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl ToString) -> Self {
-        Self { exit, message: message.to_string() }
+        Self {
+            exit,
+            message: message.to_string(),
+        }
     }
 
     pub(crate) fn usage(message: impl ToString) -> Self {
@@ -77,7 +80,11 @@ pub fn main() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Complete };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Complete
+            };
             // A closed pipe is nobody's fault.
             let _ = error.print();
             return exit.code();
@@ -102,7 +109,15 @@ pub fn main() -> u8 {
 
 /// Text that can not steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() && c != '\n' {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 /// A line for people. A closed standard error must not end a collection.
@@ -114,7 +129,12 @@ pub(crate) fn tell(line: &str) {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Failure::new(Exit::Internal, format!("standard output can not be written: {error}")))
+    written.map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("standard output can not be written: {error}"),
+        )
+    })
 }
 
 #[cfg(test)]

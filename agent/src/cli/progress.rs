@@ -62,8 +62,15 @@ impl Progress {
 
     fn human(&self, event: &Event<'_>) {
         match event {
-            Event::Ready(readiness) => readiness.warnings.iter().for_each(|line| self.line(&format!("warning: {line}"))),
-            Event::Started { artifact, number, of } => {
+            Event::Ready(readiness) => readiness
+                .warnings
+                .iter()
+                .for_each(|line| self.line(&format!("warning: {line}"))),
+            Event::Started {
+                artifact,
+                number,
+                of,
+            } => {
                 if let Some(bar) = &self.bar {
                     bar.set_message(format!("{number}/{of} {artifact}"));
                 }
@@ -87,7 +94,11 @@ impl Progress {
             Event::Ready(readiness) => {
                 serde_json::json!({ "event": "ready", "object_lock": readiness.object_lock, "warnings": readiness.warnings })
             }
-            Event::Started { artifact, number, of } => {
+            Event::Started {
+                artifact,
+                number,
+                of,
+            } => {
                 serde_json::json!({ "event": "started", "artifact": artifact, "number": number, "of": of })
             }
             Event::Ended(report) => serde_json::json!({ "event": "ended", "report": report }),
@@ -100,7 +111,10 @@ impl Progress {
 
 fn ended(report: &ArtifactReport) -> String {
     let seconds = (report.ended.monotonic_ns - report.started.monotonic_ns) as f64 / 1e9;
-    let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"));
+    let reason = report
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!("  {reason}"));
     format!(
         "{:<18} {:<9} {:>7} items {:>10} {seconds:>6.2} s{reason}",
         report.name,

@@ -26,14 +26,30 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let Place::Bucket { bucket, prefix: folder } = Place::parse(&arguments.to)? else {
-        return Err(Failure::usage(format!("--to {:?} is not s3://bucket/prefix", arguments.to)));
+    let Place::Bucket {
+        bucket,
+        prefix: folder,
+    } = Place::parse(&arguments.to)?
+    else {
+        return Err(Failure::usage(format!(
+            "--to {:?} is not s3://bucket/prefix",
+            arguments.to
+        )));
     };
     let prefix = prefix_of(&arguments.directory).map_err(failure)?;
-    let folder = if folder.is_empty() { prefix.to_string() } else { format!("{folder}/{prefix}") };
+    let folder = if folder.is_empty() {
+        prefix.to_string()
+    } else {
+        format!("{folder}/{prefix}")
+    };
     let store = s3(&bucket, folder, &arguments.s3, &arguments.lock)?;
-    let readiness = store.prepare().map_err(|error| Failure::new(error.exit(), error))?;
-    readiness.warnings.iter().for_each(|line| tell(&format!("warning: {line}")));
+    let readiness = store
+        .prepare()
+        .map_err(|error| Failure::new(error.exit(), error))?;
+    readiness
+        .warnings
+        .iter()
+        .for_each(|line| tell(&format!("warning: {line}")));
     let show = |key: &str| {
         if !arguments.quiet {
             tell(&format!("sending {key}"));

@@ -80,31 +80,54 @@ impl Place {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let Some(rest) = text.strip_prefix("s3://") else {
             if text.is_empty() || text.contains("://") {
-                return Err(Failure::usage(format!("{text:?} is neither a directory nor s3://bucket/prefix")));
+                return Err(Failure::usage(format!(
+                    "{text:?} is neither a directory nor s3://bucket/prefix"
+                )));
             }
             return Ok(Self::Directory(PathBuf::from(text)));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let valid = (3..=63).contains(&bucket.len())
-            && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+            && bucket
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
         if !valid {
-            return Err(Failure::usage(format!("{bucket:?} is not a bucket name: 3 to 63 of a-z, 0-9, - and .")));
+            return Err(Failure::usage(format!(
+                "{bucket:?} is not a bucket name: 3 to 63 of a-z, 0-9, - and ."
+            )));
         }
         let prefix = prefix.trim_end_matches('/');
-        if prefix.bytes().any(|b| !b.is_ascii_graphic()) || prefix.contains("//") || prefix.starts_with('/') {
-            return Err(Failure::usage(format!("{prefix:?} is not a usable prefix: printable ASCII, no empty parts")));
+        if prefix.bytes().any(|b| !b.is_ascii_graphic())
+            || prefix.contains("//")
+            || prefix.starts_with('/')
+        {
+            return Err(Failure::usage(format!(
+                "{prefix:?} is not a usable prefix: printable ASCII, no empty parts"
+            )));
         }
-        Ok(Self::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        Ok(Self::Bucket {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        })
     }
 }
 
 /// A client for the place `prefix` in `bucket`.
-pub(super) fn s3(bucket: &str, prefix: String, arguments: &S3Arguments, lock: &LockArguments) -> Result<S3, Failure> {
+pub(super) fn s3(
+    bucket: &str,
+    prefix: String,
+    arguments: &S3Arguments,
+    lock: &LockArguments,
+) -> Result<S3, Failure> {
     let options = S3Options {
         bucket: bucket.to_owned(),
         prefix,
         region: arguments.region.clone(),
-        endpoint_url: arguments.endpoint_url.as_deref().map(endpoint).transpose()?,
+        endpoint_url: arguments
+            .endpoint_url
+            .as_deref()
+            .map(endpoint)
+            .transpose()?,
         credentials: credentials(arguments.credentials_file.as_deref())?,
         kms_key: lock.kms_key.clone(),
         lock: locking(lock)?,
@@ -116,10 +139,17 @@ pub(super) fn s3(bucket: &str, prefix: String, arguments: &S3Arguments, lock: &L
 }
 
 fn endpoint(url: &str) -> Result<String, Failure> {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    match host.and_then(|rest| rest.split('/').next()).filter(|host| !host.is_empty()) {
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    match host
+        .and_then(|rest| rest.split('/').next())
+        .filter(|host| !host.is_empty())
+    {
         Some(_) => Ok(url.to_owned()),
-        None => Err(Failure::usage(format!("--endpoint-url {url:?} is not a URL: want https://host[:port]"))),
+        None => Err(Failure::usage(format!(
+            "--endpoint-url {url:?} is not a URL: want https://host[:port]"
+        ))),
     }
 }
 
@@ -128,8 +158,16 @@ fn credentials(file: Option<&Path>) -> Result<CredentialSource, Failure> {
         None => Ok(CredentialSource::Chain),
         Some(path) if path == Path::new("-") => {
             let mut text = String::new();
-            let read = std::io::Read::read_to_string(&mut std::io::Read::take(std::io::stdin(), MAX_FILE), &mut text);
-            read.map_err(|error| Failure::new(Exit::Credentials, format!("standard input can not be read: {error}")))?;
+            let read = std::io::Read::read_to_string(
+                &mut std::io::Read::take(std::io::stdin(), MAX_FILE),
+                &mut text,
+            );
+            read.map_err(|error| {
+                Failure::new(
+                    Exit::Credentials,
+                    format!("standard input can not be read: {error}"),
+                )
+            })?;
             Ok(CredentialSource::Given(text))
         }
         Some(path) => Ok(CredentialSource::File(path.to_owned())),
@@ -138,46 +176,77 @@ fn credentials(file: Option<&Path>) -> Result<CredentialSource, Failure> {
 
 fn locking(arguments: &LockArguments) -> Result<Lock, Failure> {
     let Some(text) = &arguments.retain_until else {
-        return Ok(Lock { retention: None, legal_hold: arguments.legal_hold });
+        return Ok(Lock {
+            retention: None,
+            legal_hold: arguments.legal_hold,
+        });
     };
     let until = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
-        Failure::usage(format!("--retain-until {text:?} is not an RFC 3339 time such as 2030-01-31T00:00:00Z"))
+        Failure::usage(format!(
+            "--retain-until {text:?} is not an RFC 3339 time such as 2030-01-31T00:00:00Z"
+        ))
     })?;
     if until <= OffsetDateTime::now_utc() {
-        return Err(Failure::usage(format!("--retain-until {text} is not in the future")));
+        return Err(Failure::usage(format!(
+            "--retain-until {text} is not in the future"
+        )));
     }
     let mode = match arguments.lock_mode {
         LockMode::Governance => ObjectLockMode::Governance,
         LockMode::Compliance => ObjectLockMode::Compliance,
     };
-    Ok(Lock { retention: Some((mode, until.unix_timestamp())), legal_hold: arguments.legal_hold })
+    Ok(Lock {
+        retention: Some((mode, until.unix_timestamp())),
+        legal_hold: arguments.legal_hold,
+    })
 }
 
 fn network(arguments: &S3Arguments) -> Result<NetworkOptions, Failure> {
     let nameserver = arguments.nameserver.as_deref().map(|text| {
         let with_port = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
         with_port.or_else(|_| text.parse()).map_err(|_| {
-            Failure::usage(format!("--nameserver {text:?} is not an address: want IP or IP:PORT"))
+            Failure::usage(format!(
+                "--nameserver {text:?} is not an address: want IP or IP:PORT"
+            ))
         })
     });
     let ca_bundle = arguments.ca_bundle.as_deref().map(ca_bundle).transpose()?;
-    Ok(NetworkOptions { nameserver: nameserver.transpose()?, host_nameservers: host_nameservers(), ca_bundle })
+    Ok(NetworkOptions {
+        nameserver: nameserver.transpose()?,
+        host_nameservers: host_nameservers(),
+        ca_bundle,
+    })
 }
 
-#[expect(clippy::disallowed_methods, reason = "a file of the operator, not of the host's evidence")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file of the operator, not of the host's evidence"
+)]
 fn ca_bundle(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let pem = std::fs::read(path).map_err(|error| Failure::usage(format!("--ca-bundle {shown} can not be read: {error}")))?;
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::usage(format!("--ca-bundle {shown} can not be read: {error}")))?;
     check_pem(&pem).map_err(|error| Failure::usage(format!("--ca-bundle {shown}: {error}")))?;
     Ok(pem)
 }
 
 /// `nameserver` lines of the host's resolv.conf, wherever the link to it leads.
 fn host_nameservers() -> Vec<IpAddr> {
-    let Ok(host) = Host::open(Path::new("/")) else { return Vec::new() };
-    let candidates = ["etc/resolv.conf", "run/systemd/resolve/resolv.conf", "run/resolvconf/resolv.conf"];
-    let text = candidates.into_iter().find_map(|path| host.line(path)).unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
+    let Ok(host) = Host::open(Path::new("/")) else {
+        return Vec::new();
+    };
+    let candidates = [
+        "etc/resolv.conf",
+        "run/systemd/resolve/resolv.conf",
+        "run/resolvconf/resolv.conf",
+    ];
+    let text = candidates
+        .into_iter()
+        .find_map(|path| host.line(path))
+        .unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -186,10 +255,22 @@ mod tests {
 
     #[test]
     fn places_are_told_apart_and_typing_mistakes_named() {
-        assert!(matches!(Place::parse("./x"), Ok(Place::Directory(path)) if path == Path::new("./x")));
-        let Ok(Place::Bucket { bucket, prefix }) = Place::parse("s3://my-bucket/a/b/") else { panic!("a bucket") };
+        assert!(
+            matches!(Place::parse("./x"), Ok(Place::Directory(path)) if path == Path::new("./x"))
+        );
+        let Ok(Place::Bucket { bucket, prefix }) = Place::parse("s3://my-bucket/a/b/") else {
+            panic!("a bucket")
+        };
         assert_eq!((bucket.as_str(), prefix.as_str()), ("my-bucket", "a/b"));
-        for wrong in ["", "s3://", "s3://A_B/x", "s3:///x", "gs://bucket", "s3://bucket//x", "s3://bucket/a b"] {
+        for wrong in [
+            "",
+            "s3://",
+            "s3://A_B/x",
+            "s3:///x",
+            "gs://bucket",
+            "s3://bucket//x",
+            "s3://bucket/a b",
+        ] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
     }

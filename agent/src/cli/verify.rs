@@ -27,12 +27,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let objects: Box<dyn Objects> = match Place::parse(&arguments.collection)? {
         Place::Directory(path) => {
             if !path.is_dir() {
-                let message = format!("{} is not a directory: name the collection's folder", path.display());
+                let message = format!(
+                    "{} is not a directory: name the collection's folder",
+                    path.display()
+                );
                 return Err(Failure::new(Exit::NotACollection, message));
             }
             Box::new(Directory::new(&path))
         }
-        Place::Bucket { bucket, prefix } => Box::new(s3(&bucket, prefix, &arguments.s3, &LockArguments::default())?),
+        Place::Bucket { bucket, prefix } => Box::new(s3(
+            &bucket,
+            prefix,
+            &arguments.s3,
+            &LockArguments::default(),
+        )?),
     };
     // Hidden by itself where standard error is no terminal.
     let bar = ProgressBar::new_spinner();
@@ -47,7 +55,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         report.compare_receipt(stated);
     }
     let text = if arguments.json {
-        serde_json::to_string(&report).map(|json| json + "\n").map_err(|error| Failure::new(Exit::Internal, error))?
+        serde_json::to_string(&report)
+            .map(|json| json + "\n")
+            .map_err(|error| Failure::new(Exit::Internal, error))?
     } else {
         human(&report)
     };
@@ -67,7 +77,9 @@ fn human(report: &Report) -> String {
     let verdict = match report.verdict {
         Verdict::Complete => "COMPLETE: intact, and all that was planned is there",
         Verdict::Partial => "PARTIAL: intact; the manifest names what is missing",
-        Verdict::Interrupted => "INTERRUPTED: the run was cut before its manifest; what is there is intact and in order",
+        Verdict::Interrupted => {
+            "INTERRUPTED: the run was cut before its manifest; what is there is intact and in order"
+        }
         Verdict::Altered => "ALTERED: this is not what the agent wrote",
     };
     let mut text = format!("{verdict}\n");
@@ -76,13 +88,29 @@ fn human(report: &Report) -> String {
         line("collection", prefix.to_string());
     }
     let stored = HumanBytes(report.stored_bytes);
-    line("segments", format!("{} ({stored} stored, {} raw)", report.segments, HumanBytes(report.raw_bytes)));
+    line(
+        "segments",
+        format!(
+            "{} ({stored} stored, {} raw)",
+            report.segments,
+            HumanBytes(report.raw_bytes)
+        ),
+    );
     line("members", report.members.to_string());
     if let Some(sha256) = report.manifest_sha256 {
         line("manifest", sha256.to_string());
     }
-    report.problems.iter().for_each(|problem| line("problem", format!("[{}] {problem}", problem.code())));
-    report.reasons.iter().for_each(|reason| line("missing", reason.clone()));
-    report.unchecked.iter().for_each(|key| line("not checked", key.clone()));
+    report
+        .problems
+        .iter()
+        .for_each(|problem| line("problem", format!("[{}] {problem}", problem.code())));
+    report
+        .reasons
+        .iter()
+        .for_each(|reason| line("missing", reason.clone()));
+    report
+        .unchecked
+        .iter()
+        .for_each(|key| line("not checked", key.clone()));
     printable(&text)
 }

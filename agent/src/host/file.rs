@@ -54,11 +54,17 @@ impl HostFile {
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>, HostError> {
         let fd = Arc::clone(&self.fd);
         let size = self.stat.size;
-        self.courier.call(move || match lseek(&*fd, i64::try_from(offset).unwrap_or(i64::MAX), Whence::SeekData) {
-            Ok(start) => Ok(u64::try_from(start).ok()),
-            Err(Errno::ENXIO) => Ok(None),
-            // A file system that knows no holes: all of it is data.
-            Err(_) => Ok((offset < size).then_some(offset)),
+        self.courier.call(move || {
+            match lseek(
+                &*fd,
+                i64::try_from(offset).unwrap_or(i64::MAX),
+                Whence::SeekData,
+            ) {
+                Ok(start) => Ok(u64::try_from(start).ok()),
+                Err(Errno::ENXIO) => Ok(None),
+                // A file system that knows no holes: all of it is data.
+                Err(_) => Ok((offset < size).then_some(offset)),
+            }
         })
     }
 
@@ -99,23 +105,81 @@ impl HostFile {
     }
 }
 
-/// Appends up to `cap` bytes to `bytes`; true when there may be more.
-pub(super) fn read_up_to(fd: &OwnedFd, bytes: &mut Vec<u8>, cap: usize) -> Result<bool, HostError> {
+/// Appends up to `cap` bytes to `bytes`.
+pub(super) fn read_up_to(fd: &OwnedFd, bytes: &mut Vec<u8>, cap: usize) -> Result<(), HostError> {
     while bytes.len() < cap {
         let start = bytes.len();
-        // `/proc` files are made anew for each read: ask for much at once, so that a record is not torn.
         let step = if start == 0 { FIRST } else { PIECE };
         bytes.resize(start + step.min(cap - start), 0);
         match read(fd, bytes.get_mut(start..).unwrap_or_default()) {
             Ok(0) => {
                 bytes.truncate(start);
-                return Ok(false);
+                return Ok(());
             }
             Ok(got) => bytes.truncate(start + got),
             Err(Errno::EINTR) => bytes.truncate(start),
             Err(errno) => return Err(errno.into()),
         }
     }
-    let mut more = [0];
-    Ok(read(fd, &mut more).is_ok_and(|got| got > 0))
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Host;
+    use super::*;
+
+    #[test]
+    fn streams_hold_every_byte_whatever_the_size() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::open(root.path()).unwrap();
+        for size in [0, 1, FIRST, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5] {
+            let want: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            std::fs::write(root.path().join("file"), &want).unwrap();
+            let mut file = host.root().open("file").unwrap();
+            let (mut got, mut piece) = (Vec::new(), Vec::new());
+            loop {
+                piece = file.read(piece, usize::MAX).unwrap();
+                if piece.is_empty() {
+                    break;
+                }
+                got.extend_from_slice(&piece);
+            }
+            assert!(got == want, "{size} bytes");
+            assert_eq!(host.root().read("file", size).unwrap().bytes, want);
+        }
+    }
+
+    #[test]
+    fn caps_cut_and_say_so() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("file"), "12345").unwrap();
+        let host = Host::open(root.path()).unwrap();
+        let cut = host.root().read("file", 3).unwrap();
+        assert_eq!(
+            (cut.bytes.as_slice(), cut.truncated),
+            (b"123".as_slice(), true)
+        );
+        assert!(
+            !host.root().read("file", 5).unwrap().truncated,
+            "all of it is there"
+        );
+    }
+
+    #[test]
+    fn sparse_files_are_read_by_their_data() {
+        use std::os::unix::fs::FileExt;
+        let root = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(root.path().join("sparse")).unwrap();
+        file.write_all_at(b"data", 1 << 40).unwrap();
+        let file = Host::open(root.path())
+            .unwrap()
+            .root()
+            .open("sparse")
+            .unwrap();
+        let start = file.next_data(0).unwrap().unwrap();
+        assert!(start > (1 << 40) - (1 << 20) && start <= 1 << 40, "{start}");
+        assert_eq!(file.read_at(1 << 40, 100).unwrap(), b"data");
+        assert_eq!(file.next_data((1 << 40) + 5000).unwrap(), None);
+    }
 }

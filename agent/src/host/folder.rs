@@ -1,7 +1,7 @@
 //! A directory of the host, and all that is read relative to it.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -129,10 +129,7 @@ impl Folder {
     ///
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
-    pub fn read_links(
-        &self,
-        names: Vec<OsString>,
-    ) -> Result<Each<Vec<u8>>, HostError> {
+    pub fn read_links(&self, names: Vec<OsString>) -> Result<Each<Vec<u8>>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             let target = |name: &OsStr| Ok(readlinkat(&*fd, name)?.into_vec());
@@ -157,11 +154,7 @@ impl Folder {
     ///
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
-    pub fn read_all(
-        &self,
-        names: Vec<OsString>,
-        cap: usize,
-    ) -> Result<Each<Content>, HostError> {
+    pub fn read_all(&self, names: Vec<OsString>, cap: usize) -> Result<Each<Content>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             let content = |name: &OsStr| read(&fd, &c_string(name)?, cap);
@@ -270,32 +263,36 @@ fn components(path: &Path) -> Result<Vec<CString>, HostError> {
     Ok(names)
 }
 
-fn open_folder(folder: std::os::fd::BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
+fn open_folder(folder: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
     let name = if name.is_empty() {
         c"."
     } else {
         name.as_c_str()
     };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(folder, name, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::ELOOP => HostError::Link,
-        Errno::ENOTDIR
-            if sys::stat(folder, name, false).is_ok_and(|s| s.file_type() == FileType::Symlink) =>
-        {
-            HostError::Link
-        }
-        errno => HostError::Os(errno),
-    })
+    openat(folder, name, flags, Mode::empty()).map_err(|errno| link_or(errno, folder, name))
 }
 
-fn list(folder: std::os::fd::BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
+/// ENOTDIR is also what a link in place of a directory gives: that has its own name.
+fn link_or(errno: Errno, folder: BorrowedFd<'_>, name: &CStr) -> HostError {
+    let is_link =
+        || sys::stat(folder, name, false).is_ok_and(|s| s.file_type() == FileType::Symlink);
+    match errno {
+        Errno::ELOOP => HostError::Link,
+        Errno::ENOTDIR if is_link() => HostError::Link,
+        errno => HostError::Os(errno),
+    }
+}
+
+fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
     let name = if name.is_empty() {
         c"."
     } else {
         name.as_c_str()
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = without_atime(|noatime| openat(folder, name, flags | noatime, Mode::empty()))?;
+    let open = |noatime| openat(folder, name, flags | noatime, Mode::empty());
+    let fd = without_atime(open).map_err(|errno| link_or(errno, folder, name))?;
     let mut entries = Vec::new();
     for entry in Dir::from_fd(fd)?.iter() {
         let entry = entry?;
@@ -328,7 +325,7 @@ fn file_system(fd: impl AsFd) -> Result<FsType, HostError> {
     Ok(fstatfs(fd)?.filesystem_type())
 }
 
-fn only_in_proc(folder: std::os::fd::BorrowedFd<'_>) -> Result<(), HostError> {
+fn only_in_proc(folder: BorrowedFd<'_>) -> Result<(), HostError> {
     if file_system(folder)? == PROC_SUPER_MAGIC {
         Ok(())
     } else {
@@ -337,10 +334,7 @@ fn only_in_proc(folder: std::os::fd::BorrowedFd<'_>) -> Result<(), HostError> {
 }
 
 /// Opens a regular file in two steps, so that a device or a FIFO is never opened: first the path alone, then its file.
-fn open_regular(
-    folder: std::os::fd::BorrowedFd<'_>,
-    name: &CString,
-) -> Result<(OwnedFd, Stat), HostError> {
+fn open_regular(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat), HostError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let path = openat(folder, name.as_c_str(), flags, Mode::empty())?;
     let stat = sys::stat(path.as_fd(), c"", false)?;
@@ -353,10 +347,7 @@ fn open_regular(
     reopen(path, stat)
 }
 
-fn open_magic(
-    folder: std::os::fd::BorrowedFd<'_>,
-    name: &CString,
-) -> Result<(OwnedFd, Stat), HostError> {
+fn open_magic(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat), HostError> {
     only_in_proc(folder)?;
     let path = openat(
         folder,
@@ -394,11 +385,103 @@ fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostErr
         let (fd, stat) = open_regular(folder.as_fd(), name)?;
         (fd, Some(stat))
     };
+    // One byte more than the cap tells whether there is more.
     let mut bytes = Vec::new();
-    let truncated = super::file::read_up_to(&fd, &mut bytes, cap)?;
+    super::file::read_up_to(&fd, &mut bytes, cap.saturating_add(1))?;
+    let truncated = bytes.len() > cap;
+    bytes.truncate(cap);
     Ok(Content {
         bytes,
         truncated,
         stat,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::Host;
+    use super::*;
+
+    fn host() -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc/deep")).unwrap();
+        std::fs::write(root.path().join("etc/deep/file"), "content").unwrap();
+        let host = Host::open(root.path()).unwrap();
+        (root, host)
+    }
+
+    #[test]
+    fn links_are_not_followed_wherever_they_stand() {
+        let (root, host) = host();
+        symlink("deep", root.path().join("etc/link")).unwrap();
+        symlink("file", root.path().join("etc/deep/last")).unwrap();
+        assert_eq!(
+            host.root().read("etc/link/file", 9).unwrap_err(),
+            HostError::Link
+        );
+        assert_eq!(host.root().list("etc/link").unwrap_err(), HostError::Link);
+        assert_eq!(
+            host.root().open("etc/deep/last").err(),
+            Some(HostError::NotAFile(FileType::Symlink))
+        );
+        assert_eq!(host.root().read_link("etc/link").unwrap(), b"deep");
+        assert_eq!(
+            host.root().read("/etc/deep/../deep/file", 9).unwrap_err(),
+            HostError::Os(Errno::EINVAL)
+        );
+    }
+
+    #[test]
+    fn fifos_and_sockets_are_never_opened() {
+        let (root, host) = host();
+        nix::unistd::mkfifo(&root.path().join("fifo"), Mode::S_IRWXU).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+        assert_eq!(
+            host.root().open("fifo").err(),
+            Some(HostError::NotAFile(FileType::Fifo))
+        );
+        assert_eq!(
+            host.root().read("socket", 9).err(),
+            Some(HostError::NotAFile(FileType::Socket))
+        );
+        assert_eq!(
+            host.root().read("etc", 9).err(),
+            Some(HostError::NotAFile(FileType::Directory))
+        );
+    }
+
+    #[test]
+    fn access_times_stay() {
+        let (root, host) = host();
+        let path = root.path().join("etc/deep/file");
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_times(std::fs::FileTimes::new().set_accessed(long_ago))
+            .unwrap();
+        assert_eq!(
+            host.root().read("etc/deep/file", 100).unwrap().bytes,
+            b"content"
+        );
+        assert_eq!(host.root().list("etc/deep").unwrap().len(), 1);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().accessed().unwrap(),
+            long_ago
+        );
+    }
+
+    #[test]
+    fn a_recorded_tree_has_no_magic_links() {
+        let (root, host) = host();
+        std::fs::create_dir_all(root.path().join("proc/7")).unwrap();
+        symlink("/etc/passwd", root.path().join("proc/7/exe")).unwrap();
+        assert_eq!(
+            host.process(7).unwrap().open_magic("exe").err(),
+            Some(HostError::NotLive)
+        );
+    }
 }

@@ -20,9 +20,12 @@ pub use error::HostError;
 pub use file::HostFile;
 pub use folder::{Content, DirEntry, Each, Folder};
 pub use mounts::Foreign;
-pub use stat::Stat;
 pub(crate) use mounts::unescape;
-pub use sys::{Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_arena, usage};
+pub use stat::Stat;
+pub use sys::{
+    Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_arena,
+    usage,
+};
 
 /// Most bytes of a file under `/proc` or `/sys` that are read into memory.
 pub const SMALL: usize = 16 << 20;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::ProvideCredentials;
-use aws_credential_types::provider::future;
-use aws_credential_types::provider::error::CredentialsError;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -35,7 +35,9 @@ struct Text {
 /// Why a credentials text can not be used. It never quotes the text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    #[error("the credentials are not JSON with AccessKeyId, SecretAccessKey and, if temporary, SessionToken and Expiration")]
+    #[error(
+        "the credentials are not JSON with AccessKeyId, SecretAccessKey and, if temporary, SessionToken and Expiration"
+    )]
     Json,
     #[error("Expiration of the credentials is not an RFC 3339 time")]
     Expiration,
@@ -67,16 +69,30 @@ impl ProvideCredentials for Provider {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a file of the operator, not of the host's evidence")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file of the operator, not of the host's evidence"
+)]
 fn read(path: &PathBuf) -> Result<String, TextError> {
     std::fs::read_to_string(path).map_err(|error| TextError::Read(path.clone(), error))
 }
 
 fn parse(text: &str) -> Result<Credentials, TextError> {
     let text: Text = serde_json::from_str(text).map_err(|_| TextError::Json)?;
-    let expiry = text.expiration.map(|time| OffsetDateTime::parse(&time, &Rfc3339)).transpose();
-    let expiry = expiry.map_err(|_| TextError::Expiration)?.map(SystemTime::from);
-    Ok(Credentials::new(text.access_key_id, text.secret_access_key, text.session_token, expiry, "credentials-file"))
+    let expiry = text
+        .expiration
+        .map(|time| OffsetDateTime::parse(&time, &Rfc3339))
+        .transpose();
+    let expiry = expiry
+        .map_err(|_| TextError::Expiration)?
+        .map(SystemTime::from);
+    Ok(Credentials::new(
+        text.access_key_id,
+        text.secret_access_key,
+        text.session_token,
+        expiry,
+        "credentials-file",
+    ))
 }
 
 #[cfg(test)]
@@ -87,9 +103,15 @@ mod tests {
     fn temporary_credentials_keep_their_expiry_and_errors_keep_the_secret() {
         let text = r#"{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2030-01-01T00:00:00Z"}"#;
         let credentials = parse(text).unwrap();
-        assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKIA1", Some("t")));
+        assert_eq!(
+            (credentials.access_key_id(), credentials.session_token()),
+            ("AKIA1", Some("t"))
+        );
         assert!(credentials.expiry().is_some());
-        for wrong in [r#"{"AccessKeyId":"AKIA1","secret":"hush"}"#, &text.replace("2030-01", "hush")] {
+        for wrong in [
+            r#"{"AccessKeyId":"AKIA1","secret":"hush"}"#,
+            &text.replace("2030-01", "hush"),
+        ] {
             assert!(!parse(wrong).unwrap_err().to_string().contains("hush"));
         }
     }

@@ -18,7 +18,9 @@ pub struct Directory {
 impl Directory {
     /// The collection at `path`, which need not exist yet.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     /// Where it is.
@@ -28,10 +30,18 @@ impl Directory {
 
     fn error(&self, doing: &str, error: &io::Error) -> ShipError {
         let (kind, advice) = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Kind::NoSpace, "free space, or give another --to"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (Kind::NoSpace, "free space, or give another --to")
+            }
             _ => (Kind::Target, "give a --to that can be written"),
         };
-        ShipError::new(kind, format!("can not {doing} in {}: {error}: {advice}", self.path.display()))
+        ShipError::new(
+            kind,
+            format!(
+                "can not {doing} in {}: {error}: {advice}",
+                self.path.display()
+            ),
+        )
     }
 
     fn create(&self, folder: &Path) -> io::Result<()> {
@@ -39,7 +49,11 @@ impl Directory {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(path)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_data());
         if written.is_err() {
             // A part of an object is no object: it must not be there when the run is looked at.
@@ -59,36 +73,61 @@ impl Store for Directory {
     }
 
     fn prepare(&self) -> Result<Readiness, ShipError> {
-        let taken = self.path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        let taken = self
+            .path
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some());
         if taken {
-            let message = format!("{} exists already and is not empty: give another --to", self.path.display());
+            let message = format!(
+                "{} exists already and is not empty: give another --to",
+                self.path.display()
+            );
             return Err(ShipError::new(Kind::Target, message));
         }
-        self.create(&self.path).map_err(|error| self.error("create the collection", &error))?;
-        let warnings = vec!["a directory protects nothing: copy the collection to where it can not be changed".to_owned()];
-        Ok(Readiness { object_lock: "none".to_owned(), warnings, clock: None })
+        self.create(&self.path)
+            .map_err(|error| self.error("create the collection", &error))?;
+        let warnings = vec![
+            "a directory protects nothing: copy the collection to where it can not be changed"
+                .to_owned(),
+        ];
+        Ok(Readiness {
+            object_lock: "none".to_owned(),
+            warnings,
+            clock: None,
+        })
     }
 
     fn put(&self, object: &Object) -> Result<StoredObject, ShipError> {
         let path = self.path.join(&object.key);
         let folder = path.parent().unwrap_or(&self.path);
-        self.create(folder).map_err(|error| self.error("create a folder", &error))?;
+        self.create(folder)
+            .map_err(|error| self.error("create a folder", &error))?;
         match self.write(&path, &object.bytes) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let there = digest_of(&path).map_err(|error| self.error(&format!("read {}", object.key), &error))?;
+                let there = digest_of(&path)
+                    .map_err(|error| self.error(&format!("read {}", object.key), &error))?;
                 if there != object.sha256 {
-                    let message = format!("{} exists already with other content: give another --to", path.display());
+                    let message = format!(
+                        "{} exists already with other content: give another --to",
+                        path.display()
+                    );
                     return Err(ShipError::new(Kind::Target, message));
                 }
             }
             Err(error) => return Err(self.error(&format!("write {}", object.key), &error)),
         }
-        Ok(StoredObject { shipped: true, ..object.unshipped() })
+        Ok(StoredObject {
+            shipped: true,
+            ..object.unshipped()
+        })
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the operator's target, not the host's evidence")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the operator's target, not the host's evidence"
+)]
 fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Hasher::default();

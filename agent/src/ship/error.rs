@@ -28,7 +28,10 @@ pub struct ShipError {
 impl ShipError {
     /// An error of `kind`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// The exit code when nothing was collected yet.

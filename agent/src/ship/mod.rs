@@ -36,7 +36,11 @@ pub struct Object {
 impl Object {
     /// The object with the content `bytes`.
     pub fn new(key: &str, bytes: Vec<u8>) -> Self {
-        Self { key: key.to_owned(), sha256: Digest::of(&bytes), bytes: Bytes::from(bytes) }
+        Self {
+            key: key.to_owned(),
+            sha256: Digest::of(&bytes),
+            bytes: Bytes::from(bytes),
+        }
     }
 
     /// What is known of the object before a store has it.

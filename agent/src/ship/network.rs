@@ -45,10 +45,21 @@ pub struct PemError;
 /// When it does not.
 pub fn check_pem(pem: &[u8]) -> Result<(), PemError> {
     let text = String::from_utf8_lossy(pem);
-    let body = text.split("-----BEGIN CERTIFICATE-----").nth(1).and_then(|rest| rest.split("-----END").next());
-    let der = body.and_then(|body| BASE64.decode(body.split_whitespace().collect::<String>()).ok());
+    let body = text
+        .split("-----BEGIN CERTIFICATE-----")
+        .nth(1)
+        .and_then(|rest| rest.split("-----END").next());
+    let der = body.and_then(|body| {
+        BASE64
+            .decode(body.split_whitespace().collect::<String>())
+            .ok()
+    });
     // Every certificate is a DER sequence.
-    if der.is_some_and(|der| der.first() == Some(&0x30)) { Ok(()) } else { Err(PemError) }
+    if der.is_some_and(|der| der.first() == Some(&0x30)) {
+        Ok(())
+    } else {
+        Err(PemError)
+    }
 }
 
 /// The HTTP client of the program, and the resolver that it uses.
@@ -59,11 +70,16 @@ pub(super) fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Reso
         roots.push_str(&BASE64.encode(root));
         roots.push_str("\n-----END CERTIFICATE-----\n");
     }
-    let mut trusted = TrustStore::empty().with_native_roots(false).with_pem_certificate(roots);
+    let mut trusted = TrustStore::empty()
+        .with_native_roots(false)
+        .with_pem_certificate(roots);
     if let Some(pem) = &options.ca_bundle {
         trusted = trusted.with_pem_certificate(pem.clone());
     }
-    let context = TlsContext::builder().with_trust_store(trusted).build().map_err(|error| error.to_string())?;
+    let context = TlsContext::builder()
+        .with_trust_store(trusted)
+        .build()
+        .map_err(|error| error.to_string())?;
     let resolver = Resolver::new(options);
     let client = Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -84,11 +100,17 @@ impl Resolver {
         let servers = match options.nameserver {
             Some(server) => vec![server],
             None => {
-                let fallback = options.host_nameservers.iter().map(|ip| SocketAddr::new(*ip, 53));
+                let fallback = options
+                    .host_nameservers
+                    .iter()
+                    .map(|ip| SocketAddr::new(*ip, 53));
                 std::iter::once(VPC_RESOLVER).chain(fallback).collect()
             }
         };
-        Self { servers, used: Arc::default() }
+        Self {
+            servers,
+            used: Arc::default(),
+        }
     }
 
     /// The name server that answered last.
@@ -115,7 +137,10 @@ impl Resolver {
                 Err(error) => failures.push(format!("{server}: {error}")),
             }
         }
-        Err(ResolveDnsError::new(format!("{name} can not be resolved ({})", failures.join("; "))))
+        Err(ResolveDnsError::new(format!(
+            "{name} can not be resolved ({})",
+            failures.join("; ")
+        )))
     }
 }
 
@@ -138,7 +163,10 @@ async fn ask(server: SocketAddr, name: &str) -> Result<Vec<IpAddr>, String> {
     options.attempts = QUERIES;
     options.use_hosts_file = ResolveHosts::Never;
     let resolver = builder.build().map_err(|error| error.to_string())?;
-    let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
+    let answer = resolver
+        .lookup_ip(name)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(answer.iter().collect())
 }
 
@@ -148,9 +176,20 @@ mod tests {
 
     #[test]
     fn a_bundle_without_a_certificate_is_refused_before_it_is_used() {
-        let pem = |der: &[u8]| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der));
+        let pem = |der: &[u8]| {
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                BASE64.encode(der)
+            )
+        };
         assert!(check_pem(pem(&[0x30, 0x82, 1, 2]).as_bytes()).is_ok());
-        for wrong in ["", "hello", "-----BEGIN CERTIFICATE-----", &pem(b"junk"), "-----BEGIN PRIVATE KEY-----\nMA==\n"] {
+        for wrong in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----",
+            &pem(b"junk"),
+            "-----BEGIN PRIVATE KEY-----\nMA==\n",
+        ] {
             assert!(check_pem(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
@@ -158,10 +197,19 @@ mod tests {
     #[test]
     fn the_host_is_asked_last_and_not_at_all_when_the_operator_names_a_server() {
         let host = "192.0.2.1".parse().unwrap();
-        let options = NetworkOptions { host_nameservers: vec![host], ..NetworkOptions::default() };
-        assert_eq!(Resolver::new(&options).servers, [VPC_RESOLVER, SocketAddr::new(host, 53)]);
+        let options = NetworkOptions {
+            host_nameservers: vec![host],
+            ..NetworkOptions::default()
+        };
+        assert_eq!(
+            Resolver::new(&options).servers,
+            [VPC_RESOLVER, SocketAddr::new(host, 53)]
+        );
         let named = "127.0.0.1:5353".parse().unwrap();
-        let options = NetworkOptions { nameserver: Some(named), ..options };
+        let options = NetworkOptions {
+            nameserver: Some(named),
+            ..options
+        };
         assert_eq!(Resolver::new(&options).servers, [named]);
     }
 }

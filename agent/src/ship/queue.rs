@@ -58,7 +58,11 @@ impl Queue {
     ///
     /// # Errors
     /// When a thread can not be started.
-    pub fn start(store: Arc<dyn Store>, spool: Option<Directory>, rate: Rate) -> std::io::Result<Self> {
+    pub fn start(
+        store: Arc<dyn Store>,
+        spool: Option<Directory>,
+        rate: Rate,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             store,
             spool,
@@ -72,10 +76,16 @@ impl Queue {
         let threads = (0..SENDERS)
             .map(|_| {
                 let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
-                thread::Builder::new().name("ship".to_owned()).spawn(move || shared.send_all(&objects))
+                thread::Builder::new()
+                    .name("ship".to_owned())
+                    .spawn(move || shared.send_all(&objects))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { shared, sender, threads })
+        Ok(Self {
+            shared,
+            sender,
+            threads,
+        })
     }
 
     /// What hands a segment to the queue: false once segments can go nowhere.
@@ -83,7 +93,13 @@ impl Queue {
         let (shared, sender) = (Arc::clone(&self.shared), self.sender.clone());
         move |segment| {
             let Segment { key, bytes, sha256 } = segment;
-            let sent = sender.send(Object { key, bytes: Bytes::from(bytes), sha256 }).is_ok();
+            let sent = sender
+                .send(Object {
+                    key,
+                    bytes: Bytes::from(bytes),
+                    sha256,
+                })
+                .is_ok();
             sent && shared.open()
         }
     }
@@ -100,13 +116,21 @@ impl Queue {
     pub fn first(&self) -> Result<(), ShipError> {
         let state = self.shared.lock();
         let nothing = |state: &mut State| state.objects.is_empty() && state.failure.is_none();
-        let state = self.shared.changed.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .shared
+            .changed
+            .wait_while(state, nothing)
+            .unwrap_or_else(PoisonError::into_inner);
         state.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Waits until all segments are where they can go.
     pub fn drain(self) -> Drained {
-        let Self { shared, sender, threads } = self;
+        let Self {
+            shared,
+            sender,
+            threads,
+        } = self;
         drop(sender);
         threads.into_iter().for_each(|thread| drop(thread.join()));
         Drained { shared }
@@ -129,7 +153,11 @@ impl Drained {
         let state = self.shared.lock();
         let mut objects = state.objects.clone();
         objects.sort_by(|a, b| a.key.cmp(&b.key));
-        Shipped { objects, failure: state.failure.clone(), spool_failure: state.spool_failure.clone() }
+        Shipped {
+            objects,
+            failure: state.failure.clone(),
+            spool_failure: state.spool_failure.clone(),
+        }
     }
 }
 
@@ -146,7 +174,10 @@ impl Shared {
 
     fn send_all(&self, objects: &Mutex<Receiver<Object>>) {
         loop {
-            let next = objects.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = objects
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
             let Ok(object) = next else { return };
             let stored = self.put(&object);
             self.lock().objects.push(stored);
@@ -169,14 +200,23 @@ impl Shared {
         }
         let unshipped = object.unshipped();
         let Some(spool) = &self.spool else {
-            return StoredObject { unread: Some("lost: the store failed and there is no --spool".to_owned()), ..unshipped };
+            return StoredObject {
+                unread: Some("lost: the store failed and there is no --spool".to_owned()),
+                ..unshipped
+            };
         };
         match spool.put(object) {
-            Ok(_) => StoredObject { unread: Some("in the spool".to_owned()), ..unshipped },
+            Ok(_) => StoredObject {
+                unread: Some("in the spool".to_owned()),
+                ..unshipped
+            },
             Err(error) => {
                 let lost = format!("lost: the store failed, and the spool too: {error}");
                 self.lock().spool_failure.get_or_insert(error);
-                StoredObject { unread: Some(lost), ..unshipped }
+                StoredObject {
+                    unread: Some(lost),
+                    ..unshipped
+                }
             }
         }
     }

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    retry::RetryConfig,
+};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockEnabled, ServerSideEncryption,
+    ChecksumAlgorithm, ChecksumMode, ObjectLockEnabled, ObjectLockLegalHoldStatus, ObjectLockMode,
+    ServerSideEncryption,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -74,7 +78,12 @@ pub struct S3 {
 /// # Errors
 /// When there are no credentials, no region, or the TLS roots can not be used.
 pub fn connect(options: S3Options) -> Result<S3, ShipError> {
-    let internal = |error: String| ShipError::new(Kind::StoreFailed, format!("the S3 client can not be built: {error}"));
+    let internal = |error: String| {
+        ShipError::new(
+            Kind::StoreFailed,
+            format!("the S3 client can not be built: {error}"),
+        )
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("s3")
@@ -88,15 +97,25 @@ pub fn connect(options: S3Options) -> Result<S3, ShipError> {
     }
     if !matches!(options.credentials, CredentialSource::Chain) {
         let provider = Provider(options.credentials.clone());
-        provider.load().map_err(|error| ShipError::new(Kind::Credentials, error.to_string()))?;
+        provider
+            .load()
+            .map_err(|error| ShipError::new(Kind::Credentials, error.to_string()))?;
         loader = loader.credentials_provider(provider);
     }
     let shared = runtime.block_on(loader.load());
     if shared.region().is_none() {
-        return Err(ShipError::new(Kind::Region, "no AWS region is known: give --region, or set AWS_REGION"));
+        return Err(ShipError::new(
+            Kind::Region,
+            "no AWS region is known: give --region, or set AWS_REGION",
+        ));
     }
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
-    let retries = RetryConfig::standard().with_max_attempts(options.attempts.max(1)).with_max_backoff(MAX_BACKOFF);
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build();
+    let retries = RetryConfig::standard()
+        .with_max_attempts(options.attempts.max(1))
+        .with_max_backoff(MAX_BACKOFF);
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .http_client(http)
         .retry_config(retries)
@@ -107,12 +126,22 @@ pub fn connect(options: S3Options) -> Result<S3, ShipError> {
         config = config.endpoint_url(url).force_path_style(true);
     }
     let client = Client::from_conf(config.build());
-    Ok(S3 { client, runtime, options, resolver, unreadable: AtomicBool::new(false) })
+    Ok(S3 {
+        client,
+        runtime,
+        options,
+        resolver,
+        unreadable: AtomicBool::new(false),
+    })
 }
 
 impl S3 {
     pub(super) fn key(&self, key: &str) -> String {
-        if self.options.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.options.prefix) }
+        if self.options.prefix.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.options.prefix)
+        }
     }
 
     fn locks_itself(&self) -> bool {
@@ -121,7 +150,9 @@ impl S3 {
 
     fn unlocked(&self, why: &str, readiness: &mut Readiness) -> Result<(), ShipError> {
         if self.options.allow_unlocked {
-            readiness.warnings.push(format!("{why}: anyone with enough rights can delete this evidence"));
+            readiness.warnings.push(format!(
+                "{why}: anyone with enough rights can delete this evidence"
+            ));
             return Ok(());
         }
         let advice = "use a bucket with Object Lock and default retention, or give --allow-unlocked to accept the risk";
@@ -132,8 +163,15 @@ impl S3 {
     async fn lock_state(&self, readiness: &mut Readiness) -> Result<(), ShipError> {
         let bucket = &self.options.bucket;
         let theirs = Arc::new(AtomicI64::new(0));
-        let request = self.client.get_object_lock_configuration().bucket(bucket).customize();
-        let result = request.interceptor(s3_error::ReadDate(Arc::clone(&theirs))).send().await;
+        let request = self
+            .client
+            .get_object_lock_configuration()
+            .bucket(bucket)
+            .customize();
+        let result = request
+            .interceptor(s3_error::ReadDate(Arc::clone(&theirs)))
+            .send()
+            .await;
         let theirs = theirs.load(Ordering::Relaxed);
         readiness.clock = (theirs != 0).then(|| (theirs, clocks().utc_ns));
         let configuration = match result {
@@ -144,7 +182,13 @@ impl S3 {
                     readiness.object_lock = "not readable with these credentials".to_owned();
                     return Ok(());
                 }
-                _ => return Err(s3_error::classify(&error, &self.options, "look at the bucket")),
+                _ => {
+                    return Err(s3_error::classify(
+                        &error,
+                        &self.options,
+                        "look at the bucket",
+                    ));
+                }
             },
         };
         let enabled = |c: &aws_sdk_s3::types::ObjectLockConfiguration| {
@@ -157,7 +201,9 @@ impl S3 {
         readiness.object_lock = "enabled".to_owned();
         let retention = configuration.rule.and_then(|rule| rule.default_retention);
         if retention.is_none() && !self.locks_itself() {
-            let why = format!("bucket {bucket} has Object Lock but no default retention, so objects would not be locked");
+            let why = format!(
+                "bucket {bucket} has Object Lock but no default retention, so objects would not be locked"
+            );
             return self.unlocked(&why, readiness);
         }
         Ok(())
@@ -176,7 +222,9 @@ impl S3 {
             .content_length(i64::try_from(object.bytes.len()).unwrap_or(i64::MAX))
             .body(ByteStream::from(object.bytes.clone()));
         if let Some(key) = &self.options.kms_key {
-            request = request.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key);
+            request = request
+                .server_side_encryption(ServerSideEncryption::AwsKms)
+                .ssekms_key_id(key);
         }
         if let Some((mode, until)) = &self.options.lock.retention {
             request = request
@@ -186,11 +234,20 @@ impl S3 {
         if self.options.lock.legal_hold {
             request = request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
         }
-        let stored = StoredObject { shipped: true, ..object.unshipped() };
+        let stored = StoredObject {
+            shipped: true,
+            ..object.unshipped()
+        };
         match request.send().await {
             Ok(output) => {
-                if output.checksum_sha256().is_some_and(|theirs| theirs != checksum) {
-                    let message = format!("the store answers with another checksum for {}: it is not what was sent", object.key);
+                if output
+                    .checksum_sha256()
+                    .is_some_and(|theirs| theirs != checksum)
+                {
+                    let message = format!(
+                        "the store answers with another checksum for {}: it is not what was sent",
+                        object.key
+                    );
                     return Err(ShipError::new(Kind::StoreFailed, message));
                 }
                 let stored = StoredObject {
@@ -204,19 +261,30 @@ impl S3 {
             Err(error) if matches!(s3_error::answer(&error), Answer::Code(code) if code == "PreconditionFailed") => {
                 self.settle_existing(object, stored).await
             }
-            Err(error) => Err(s3_error::classify(&error, &self.options, &format!("store {}", object.key))),
+            Err(error) => Err(s3_error::classify(
+                &error,
+                &self.options,
+                &format!("store {}", object.key),
+            )),
         }
     }
 
     /// An object is there already: ours, when an answer was lost, or somebody else's.
-    async fn settle_existing(&self, object: &Object, stored: StoredObject) -> Result<StoredObject, ShipError> {
+    async fn settle_existing(
+        &self,
+        object: &Object,
+        stored: StoredObject,
+    ) -> Result<StoredObject, ShipError> {
         let stored = self.read_back(object, stored).await?;
         match stored.stored_sha256 {
             Some(theirs) if theirs == object.sha256 => Ok(stored),
             // Put-only credentials can not tell; the orchestrator compares the checksum before it seals.
             None => {
                 let unread = "an object is there already, from an attempt whose answer was lost or from somebody else";
-                Ok(StoredObject { unread: Some(unread.to_owned()), ..stored })
+                Ok(StoredObject {
+                    unread: Some(unread.to_owned()),
+                    ..stored
+                })
             }
             Some(_) => {
                 let message = format!(
@@ -230,21 +298,42 @@ impl S3 {
     }
 
     /// Adds what the store says of the object now: checksum, version, retention.
-    async fn read_back(&self, object: &Object, stored: StoredObject) -> Result<StoredObject, ShipError> {
+    async fn read_back(
+        &self,
+        object: &Object,
+        stored: StoredObject,
+    ) -> Result<StoredObject, ShipError> {
         const DENIED: &str = "not readable with these credentials";
         if self.unreadable.load(Ordering::Relaxed) {
-            return Ok(StoredObject { unread: Some(DENIED.to_owned()), ..stored });
+            return Ok(StoredObject {
+                unread: Some(DENIED.to_owned()),
+                ..stored
+            });
         }
-        let request = self.client.head_object().bucket(&self.options.bucket).key(self.key(&object.key));
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(&object.key));
         match request.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(head) => self.check_lock(object, with_head(stored, &head)),
-            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 403) => {
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|response| response.status().as_u16() == 403) =>
+            {
                 self.unreadable.store(true, Ordering::Relaxed);
-                Ok(StoredObject { unread: Some(DENIED.to_owned()), ..stored })
+                Ok(StoredObject {
+                    unread: Some(DENIED.to_owned()),
+                    ..stored
+                })
             }
             Err(error) => {
                 let error = s3_error::classify(&error, &self.options, "read back");
-                Ok(StoredObject { unread: Some(error.message), ..stored })
+                Ok(StoredObject {
+                    unread: Some(error.message),
+                    ..stored
+                })
             }
         }
     }
@@ -254,7 +343,10 @@ impl S3 {
         if locked || self.options.allow_unlocked {
             return Ok(stored);
         }
-        let message = format!("{} is stored but not locked: the bucket's retention does not reach it", object.key);
+        let message = format!(
+            "{} is stored but not locked: the bucket's retention does not reach it",
+            object.key
+        );
         Err(ShipError::new(Kind::Unlocked, message))
     }
 }
@@ -263,10 +355,15 @@ fn with_head(stored: StoredObject, head: &HeadObjectOutput) -> StoredObject {
     let date = |date: &DateTime| date.fmt(DateTimeFormat::DateTime).ok();
     StoredObject {
         version_id: head.version_id().map(str::to_owned).or(stored.version_id),
-        stored_sha256: head.checksum_sha256().and_then(digest).or(stored.stored_sha256),
+        stored_sha256: head
+            .checksum_sha256()
+            .and_then(digest)
+            .or(stored.stored_sha256),
         lock_mode: head.object_lock_mode().map(|mode| mode.as_str().to_owned()),
         retain_until: head.object_lock_retain_until_date().and_then(date),
-        legal_hold: head.object_lock_legal_hold_status().map(|status| *status == ObjectLockLegalHoldStatus::On),
+        legal_hold: head
+            .object_lock_legal_hold_status()
+            .map(|status| *status == ObjectLockLegalHoldStatus::On),
         kms_key: head.ssekms_key_id().map(str::to_owned).or(stored.kms_key),
         ..stored
     }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
@@ -23,11 +23,18 @@ pub(super) enum Answer<'a> {
 
 /// The code that the service gave.
 pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Answer<'_> {
-    error.as_service_error().and_then(ProvideErrorMetadata::code).map_or(Answer::None, Answer::Code)
+    error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+        .map_or(Answer::None, Answer::Code)
 }
 
 /// What kind of failure it is, and what to do.
-pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>, options: &S3Options, doing: &str) -> ShipError
+pub(super) fn classify<E>(
+    error: &SdkError<E, HttpResponse>,
+    options: &S3Options,
+    doing: &str,
+) -> ShipError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -46,42 +53,86 @@ where
         _ => (Kind::StoreFailed, "the request failed".to_owned()),
     };
     let bucket = &options.bucket;
-    ShipError::new(kind, format!("can not {doing} in bucket {bucket}: {what} ({chain})"))
+    ShipError::new(
+        kind,
+        format!("can not {doing} in bucket {bucket}: {what} ({chain})"),
+    )
 }
 
 fn unreachable(options: &S3Options, chain: &str) -> String {
     let place = options.endpoint_url.as_deref().unwrap_or("the S3 endpoint");
-    let advice = if chain.contains("resolve") { "give --nameserver or --endpoint-url" } else { "check the network path" };
+    let advice = if chain.contains("resolve") {
+        "give --nameserver or --endpoint-url"
+    } else {
+        "check the network path"
+    };
     format!("{place} can not be reached: {advice}")
 }
 
-fn of_service(error: &impl ProvideErrorMetadata, response: &HttpResponse, options: &S3Options) -> (Kind, String) {
+fn of_service(
+    error: &impl ProvideErrorMetadata,
+    response: &HttpResponse,
+    options: &S3Options,
+) -> (Kind, String) {
     let status = response.status().as_u16();
     let right_region = response.headers().get("x-amz-bucket-region");
     let code = error.code().unwrap_or_default();
     match code {
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed" => {
-            (Kind::Credentials, format!("the credentials are refused ({code}): give valid ones"))
-        }
-        "AccessDenied" => {
-            (Kind::Credentials, "access is denied: the credentials need s3:PutObject on this prefix".to_owned())
-        }
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-            let region = right_region.map_or_else(String::new, |region| format!("; it is in {region}"));
-            (Kind::Region, format!("the bucket is in another region{region}: give --region"))
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed" => (
+            Kind::Credentials,
+            format!("the credentials are refused ({code}): give valid ones"),
+        ),
+        "AccessDenied" => (
+            Kind::Credentials,
+            "access is denied: the credentials need s3:PutObject on this prefix".to_owned(),
+        ),
+        "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException" => {
+            let region =
+                right_region.map_or_else(String::new, |region| format!("; it is in {region}"));
+            (
+                Kind::Region,
+                format!("the bucket is in another region{region}: give --region"),
+            )
         }
         _ if status == 301 || status == 307 => {
-            let region = right_region.map_or_else(String::new, |region| format!("; it is in {region}"));
-            (Kind::Region, format!("the bucket is in another region{region}: give --region"))
+            let region =
+                right_region.map_or_else(String::new, |region| format!("; it is in {region}"));
+            (
+                Kind::Region,
+                format!("the bucket is in another region{region}: give --region"),
+            )
         }
-        "NoSuchBucket" => (Kind::Refused, format!("there is no bucket {}: check --to", options.bucket)),
-        "InvalidRequest" if error.message().is_some_and(|text| text.contains("Object Lock")) => {
-            (Kind::Unlocked, "the bucket has no Object Lock: leave --retain-until and --legal-hold away".to_owned())
+        "NoSuchBucket" => (
+            Kind::Refused,
+            format!("there is no bucket {}: check --to", options.bucket),
+        ),
+        "InvalidRequest"
+            if error
+                .message()
+                .is_some_and(|text| text.contains("Object Lock")) =>
+        {
+            (
+                Kind::Unlocked,
+                "the bucket has no Object Lock: leave --retain-until and --legal-hold away"
+                    .to_owned(),
+            )
         }
         _ if status == 403 => (Kind::Credentials, format!("access is denied ({code})")),
-        _ if status >= 500 || status == 429 => (Kind::StoreFailed, format!("the store fails with {status} {code}")),
-        _ => (Kind::Refused, format!("the store refuses with {status} {code}")),
+        _ if status >= 500 || status == 429 => (
+            Kind::StoreFailed,
+            format!("the store fails with {status} {code}"),
+        ),
+        _ => (
+            Kind::Refused,
+            format!("the store refuses with {status} {code}"),
+        ),
     }
 }
 
@@ -101,7 +152,9 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text.chars().filter(|c| !c.is_control()).take(600).collect()
 }
 
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
@@ -122,7 +175,10 @@ impl Intercept for ReadDate {
     ) -> Result<(), aws_sdk_s3::error::BoxError> {
         let date = context.response().headers().get("date");
         let date = date.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
-        self.0.store(date.map_or(0, |date| date.secs().saturating_mul(1_000_000_000)), Ordering::Relaxed);
+        self.0.store(
+            date.map_or(0, |date| date.secs().saturating_mul(1_000_000_000)),
+            Ordering::Relaxed,
+        );
         Ok(())
     }
 }

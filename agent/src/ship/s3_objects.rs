@@ -14,12 +14,21 @@ impl Objects for S3 {
         let mut keys = Vec::new();
         let mut token = None;
         loop {
-            let request = self.client.list_objects_v2().bucket(&self.options.bucket).prefix(&folder);
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.options.bucket)
+                .prefix(&folder);
             let page = self
                 .runtime
                 .block_on(request.set_continuation_token(token).send())
-                .map_err(|error| io::Error::other(s3_error::classify(&error, &self.options, "list").message))?;
-            let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&folder));
+                .map_err(|error| {
+                    io::Error::other(s3_error::classify(&error, &self.options, "list").message)
+                })?;
+            let names = page
+                .contents()
+                .iter()
+                .filter_map(|object| object.key()?.strip_prefix(&folder));
             keys.extend(names.map(str::to_owned));
             token = page.next_continuation_token().map(str::to_owned);
             if token.is_none() {
@@ -29,12 +38,27 @@ impl Objects for S3 {
     }
 
     fn open(&self, key: &str) -> io::Result<Box<dyn Read + '_>> {
-        let request = self.client.get_object().bucket(&self.options.bucket).key(self.key(key));
-        let output = self.runtime.block_on(request.send()).map_err(|error| match s3_error::answer(&error) {
-            s3_error::Answer::Code("NoSuchKey") => io::Error::new(io::ErrorKind::NotFound, "no such object"),
-            _ => io::Error::other(s3_error::classify(&error, &self.options, &format!("read {key}")).message),
-        })?;
-        Ok(Box::new(Body { s3: self, stream: output.body, piece: bytes::Bytes::new() }))
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(key));
+        let output =
+            self.runtime.block_on(request.send()).map_err(|error| {
+                match s3_error::answer(&error) {
+                    s3_error::Answer::Code("NoSuchKey") => {
+                        io::Error::new(io::ErrorKind::NotFound, "no such object")
+                    }
+                    _ => io::Error::other(
+                        s3_error::classify(&error, &self.options, &format!("read {key}")).message,
+                    ),
+                }
+            })?;
+        Ok(Box::new(Body {
+            s3: self,
+            stream: output.body,
+            piece: bytes::Bytes::new(),
+        }))
     }
 }
 
@@ -55,7 +79,10 @@ impl Read for Body<'_> {
             }
         }
         let piece = self.piece.split_to(buffer.len().min(self.piece.len()));
-        buffer.iter_mut().zip(&piece).for_each(|(slot, byte)| *slot = *byte);
+        buffer
+            .iter_mut()
+            .zip(&piece)
+            .for_each(|(slot, byte)| *slot = *byte);
         Ok(piece.len())
     }
 }

@@ -36,7 +36,11 @@ impl Artifact for Processes {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let mut pass = Pass { context: context(host), hashes: BTreeMap::new(), mount_views: BTreeSet::new() };
+        let mut pass = Pass {
+            context: context(host),
+            hashes: BTreeMap::new(),
+            mount_views: BTreeSet::new(),
+        };
         for pid in host.pids().map_err(CaptureError::host("/proc"))? {
             match read::process(host, pid) {
                 Ok(Some(process)) => pass.write(process, sink)?,
@@ -51,10 +55,15 @@ impl Artifact for Processes {
 /// What the records of all processes need of the host.
 pub fn context(host: &Host) -> Context {
     let stat = host.line("proc/stat").unwrap_or_default();
-    let boot_time = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0);
+    let boot_time = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+        .unwrap_or(0);
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
     Context {
-        boot_id: host.line("proc/sys/kernel/random/boot_id").unwrap_or_default(),
+        boot_id: host
+            .line("proc/sys/kernel/random/boot_id")
+            .unwrap_or_default(),
         boot_time,
         ticks_per_second: ticks.ok().flatten().unwrap_or(100),
         users: Users::read(host),
@@ -100,14 +109,28 @@ impl Pass {
         self.raw(&process, sink)?;
         count_losses(&process, sink);
         sink.record("process/processes", &record)?;
-        sink.event(&start_event(&record, self.context.start_ns(process.stat.start_ticks)))?;
+        sink.event(&start_event(
+            &record,
+            self.context.start_ns(process.stat.start_ticks),
+        ))?;
         findings(&record, sink)
     }
 
     /// The hash of an executable, read through the process, not through its path.
-    fn hash(&mut self, mut file: HostFile, sink: &Sink<'_>) -> Result<Result<Digest, HostError>, Halt> {
+    fn hash(
+        &mut self,
+        mut file: HostFile,
+        sink: &Sink<'_>,
+    ) -> Result<Result<Digest, HostError>, Halt> {
         let stat = file.stat();
-        let id = (stat.major, stat.minor, stat.inode, stat.size, stat.mtime.to_string(), stat.ctime.to_string());
+        let id = (
+            stat.major,
+            stat.minor,
+            stat.inode,
+            stat.size,
+            stat.mtime.to_string(),
+            stat.ctime.to_string(),
+        );
         if let Some(known) = self.hashes.get(&id) {
             return Ok(Ok(*known));
         }
@@ -131,10 +154,22 @@ impl Pass {
 
     fn raw(&mut self, process: &Process, sink: &mut Sink<'_>) -> Result<(), Halt> {
         let folder = process.folder.path();
-        let link = |name: &str| process.links.get(name).and_then(|l| l.as_ref().ok()).cloned().unwrap_or_default();
+        let link = |name: &str| {
+            process
+                .links
+                .get(name)
+                .and_then(|l| l.as_ref().ok())
+                .cloned()
+                .unwrap_or_default()
+        };
         // The mount table is large and the same for all that share namespace and root: kept once.
         let known_mounts = !self.mount_views.insert((link("ns/mnt"), link("root")));
-        for (name, content) in process.texts.iter().chain(&process.threads).chain(&process.fdinfo) {
+        for (name, content) in process
+            .texts
+            .iter()
+            .chain(&process.threads)
+            .chain(&process.fdinfo)
+        {
             match content {
                 Ok(_) if name == "mountinfo" && known_mounts => {}
                 Ok(content) => sink.raw_part(&folder.join(name), content)?,
@@ -155,7 +190,9 @@ impl Pass {
 fn count_losses(process: &Process, sink: &mut Sink<'_>) {
     fn count<T>(items: &ByName<T>, sink: &mut Sink<'_>) {
         let errors = items.values().filter_map(|item| item.as_ref().err());
-        errors.filter(|error| !error.is_gone() && !is_absence(error)).for_each(|error| sink.count(error));
+        errors
+            .filter(|error| !error.is_gone() && !is_absence(error))
+            .for_each(|error| sink.count(error));
     }
     count(&process.texts, sink);
     count(&process.threads, sink);
@@ -163,17 +200,25 @@ fn count_losses(process: &Process, sink: &mut Sink<'_>) {
     count(&process.links, sink);
     count(&process.fds, sink);
     let exe = process.exe.iter().filter_map(|exe| exe.as_ref().err());
-    exe.chain(process.listings.values()).filter(|error| !error.is_gone()).for_each(|error| sink.count(error));
+    exe.chain(process.listings.values())
+        .filter(|error| !error.is_gone())
+        .for_each(|error| sink.count(error));
 }
 
 /// EINVAL is what `attr/current` answers without an LSM, and `loginuid` in a kernel without audit.
 fn is_absence(error: &HostError) -> bool {
-    matches!(error, HostError::Os(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOTDIR))
+    matches!(
+        error,
+        HostError::Os(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOTDIR)
+    )
 }
 
 fn start_event(record: &Record, start_ns: i64) -> StartEvent {
     StartEvent {
-        message: format!("process {} started: {}", record.process.pid, record.process.command_line),
+        message: format!(
+            "process {} started: {}",
+            record.process.pid, record.process.command_line
+        ),
         datetime: rfc3339(start_ns),
         timestamp: start_ns / 1000,
         timestamp_desc: "Process Start",
@@ -195,22 +240,54 @@ struct Finding<'a> {
 fn findings(record: &Record, sink: &mut Sink<'_>) -> Result<(), Halt> {
     let (process, own) = (&record.process, &record.exhibit);
     let exe = process.executable.as_deref().unwrap_or_default();
-    let preload = process.env_vars.iter().find(|v| v.starts_with("LD_PRELOAD=") || v.starts_with("LD_AUDIT="));
+    let preload = process
+        .env_vars
+        .iter()
+        .find(|v| v.starts_with("LD_PRELOAD=") || v.starts_with("LD_AUDIT="));
     let poses = !own.kernel_thread && process.command_line.trim_start().starts_with('[');
     let found = [
-        exe.starts_with("/memfd:").then(|| ("memfd-executable", "T1620", format!("runs from memory: {exe}"), "runc, snap")),
+        exe.starts_with("/memfd:").then(|| {
+            (
+                "memfd-executable",
+                "T1620",
+                format!("runs from memory: {exe}"),
+                "runc, snap",
+            )
+        }),
         (exe.ends_with(" (deleted)") && !exe.starts_with("/memfd:")).then(|| {
-            ("deleted-executable", "T1070.004", format!("its executable was deleted: {exe}"), "package upgrades")
+            (
+                "deleted-executable",
+                "T1070.004",
+                format!("its executable was deleted: {exe}"),
+                "package upgrades",
+            )
         }),
         poses.then(|| {
-            let reason = format!("names itself {} without being a kernel thread", process.command_line);
+            let reason = format!(
+                "names itself {} without being a kernel thread",
+                process.command_line
+            );
             ("false-kernel-thread", "T1036.004", reason, "none known")
         }),
-        preload.map(|value| ("preload-in-environment", "T1574.006", value.clone(), "jemalloc, monitoring agents")),
+        preload.map(|value| {
+            (
+                "preload-in-environment",
+                "T1574.006",
+                value.clone(),
+                "jemalloc, monitoring agents",
+            )
+        }),
     ];
     for (rule, technique, reason, known_benign) in found.into_iter().flatten() {
         let entity_id = &process.entity_id;
-        sink.finding(&Finding { rule, technique, reason, known_benign, pid: process.pid, entity_id })?;
+        sink.finding(&Finding {
+            rule,
+            technique,
+            reason,
+            known_benign,
+            pid: process.pid,
+            entity_id,
+        })?;
     }
     Ok(())
 }

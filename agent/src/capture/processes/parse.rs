@@ -37,7 +37,11 @@ impl Stat {
 pub fn stat(bytes: &[u8]) -> Option<Stat> {
     let open = bytes.iter().position(|b| *b == b'(')?;
     let close = bytes.iter().rposition(|b| *b == b')')?;
-    let pid = std::str::from_utf8(bytes.get(..open)?).ok()?.trim().parse().ok()?;
+    let pid = std::str::from_utf8(bytes.get(..open)?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let comm = text(bytes.get(open + 1..close)?);
     let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -64,13 +68,22 @@ pub fn stat(bytes: &[u8]) -> Option<Stat> {
 /// Lines `Key:\tvalue` of `status` and `fdinfo`.
 pub fn keys_and_values(bytes: &[u8]) -> BTreeMap<String, String> {
     let lines = bytes.split(|b| *b == b'\n').map(text);
-    lines.filter_map(|line| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()))).collect()
+    lines
+        .filter_map(|line| {
+            line.split_once(':')
+                .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        })
+        .collect()
 }
 
 /// The strings of `cmdline` and `environ`, which end with NUL each.
 pub fn strings(bytes: &[u8]) -> Vec<String> {
     let body = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    if body.is_empty() { Vec::new() } else { body.split(|b| *b == 0).map(text).collect() }
+    if body.is_empty() {
+        Vec::new()
+    } else {
+        body.split(|b| *b == 0).map(text).collect()
+    }
 }
 
 /// Bytes as text; what is not UTF-8 becomes U+FFFD. The bytes themselves are in the tar.
@@ -80,11 +93,46 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Names of capabilities by bit (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [&str; 41] = [
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
-    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
-    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
     "checkpoint_restore",
 ];
 
@@ -92,7 +140,14 @@ const CAPABILITIES: [&str; 41] = [
 pub fn capabilities(mask: &str) -> Option<Vec<String>> {
     let mask = u64::from_str_radix(mask, 16).ok()?;
     let set = (0..64_usize).filter(|bit| mask >> bit & 1 == 1);
-    Some(set.map(|bit| CAPABILITIES.get(bit).map_or_else(|| format!("bit_{bit}"), |name| (*name).to_owned())).collect())
+    Some(
+        set.map(|bit| {
+            CAPABILITIES
+                .get(bit)
+                .map_or_else(|| format!("bit_{bit}"), |name| (*name).to_owned())
+        })
+        .collect(),
+    )
 }
 
 /// A limit of `limits`: soft and hard, `unlimited` or a number, and its unit.
@@ -113,7 +168,11 @@ fn limit(line: &str) -> Option<(String, Limit)> {
     // Names hold single spaces; columns are apart by two at least.
     let (name, rest) = line.split_once("  ")?;
     let mut fields = rest.split_ascii_whitespace().map(str::to_owned);
-    let limit = Limit { soft: fields.next()?, hard: fields.next()?, unit: fields.next().unwrap_or_default() };
+    let limit = Limit {
+        soft: fields.next()?,
+        hard: fields.next()?,
+        unit: fields.next().unwrap_or_default(),
+    };
     Some((name.trim().to_lowercase().replace(' ', "_"), limit))
 }
 
@@ -132,7 +191,10 @@ pub struct Mapping {
 
 /// All mappings of `maps`; those without a file have inode 0.
 pub fn mappings(bytes: &[u8]) -> Vec<Mapping> {
-    bytes.split(|b| *b == b'\n').filter_map(|line| mapping(&text(line))).collect()
+    bytes
+        .split(|b| *b == b'\n')
+        .filter_map(|line| mapping(&text(line)))
+        .collect()
 }
 
 fn mapping(line: &str) -> Option<Mapping> {
@@ -158,7 +220,10 @@ mod tests {
     #[test]
     fn a_name_full_of_brackets_does_not_shift_the_fields() {
         let stat = stat(STAT).unwrap();
-        assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (812, "a) (b) R 3", 'S'));
+        assert_eq!(
+            (stat.pid, stat.comm.as_str(), stat.state),
+            (812, "a) (b) R 3", 'S')
+        );
         assert_eq!((stat.ppid, stat.threads, stat.start_ticks), (1, 3, 123_456));
         assert!(!stat.is_kernel_thread());
         let kernel = String::from_utf8_lossy(STAT).replace("4194560", "2129984");
@@ -185,7 +250,10 @@ mod tests {
 
     #[test]
     fn capabilities_have_names() {
-        assert_eq!(capabilities("0000000000002001").unwrap(), ["chown", "net_raw"]);
+        assert_eq!(
+            capabilities("0000000000002001").unwrap(),
+            ["chown", "net_raw"]
+        );
         assert_eq!(capabilities("8000000000000000").unwrap(), ["bit_63"]);
         assert_eq!(capabilities("000001ffffffffff").unwrap().len(), 41);
         assert_eq!(capabilities("zz"), None);
@@ -194,10 +262,20 @@ mod tests {
     #[test]
     fn limits_and_mappings_are_read() {
         let limits = limits(b"Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 524288               files     \nMax nice priority         0                    0                    \n");
-        assert_eq!(limits["max_open_files"], Limit { soft: "1024".into(), hard: "524288".into(), unit: "files".into() });
+        assert_eq!(
+            limits["max_open_files"],
+            Limit {
+                soft: "1024".into(),
+                hard: "524288".into(),
+                unit: "files".into()
+            }
+        );
         assert_eq!(limits["max_nice_priority"].unit, "");
         let maps = mappings(b"7f0-7f1 r-xp 00000000 fe:00 42                         /tmp/a b.so (deleted)\n7f2-7f3 rw-p 00000000 00:00 0 \n");
-        assert_eq!((maps[0].path.as_str(), maps[0].inode, maps[0].executable), ("/tmp/a b.so (deleted)", 42, true));
+        assert_eq!(
+            (maps[0].path.as_str(), maps[0].inode, maps[0].executable),
+            ("/tmp/a b.so (deleted)", 42, true)
+        );
         assert_eq!((maps[1].path.as_str(), maps[1].inode), ("", 0));
     }
 }

@@ -8,15 +8,41 @@ use crate::host::{Content, Each, Folder, Host, HostError, HostFile, SMALL};
 
 /// Texts that every task has.
 const TEXTS: &[&str] = &[
-    "stat", "status", "cmdline", "comm", "cgroup", "limits", "loginuid", "sessionid", "oom_score_adj", "wchan", "stack",
+    "stat",
+    "status",
+    "cmdline",
+    "comm",
+    "cgroup",
+    "limits",
+    "loginuid",
+    "sessionid",
+    "oom_score_adj",
+    "wchan",
+    "stack",
     "attr/current",
 ];
 /// Texts that only tasks with memory of their own have.
-const USER_TEXTS: &[&str] = &["environ", "maps", "statm", "io", "mountinfo", "personality", "timerslack_ns"];
+const USER_TEXTS: &[&str] = &[
+    "environ",
+    "maps",
+    "statm",
+    "io",
+    "mountinfo",
+    "personality",
+    "timerslack_ns",
+];
 const LINKS: &[&str] = &["exe", "cwd", "root"];
 const NAMESPACES: &[&str] = &[
-    "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/pid_for_children", "ns/time", "ns/time_for_children",
-    "ns/user", "ns/uts",
+    "ns/cgroup",
+    "ns/ipc",
+    "ns/mnt",
+    "ns/net",
+    "ns/pid",
+    "ns/pid_for_children",
+    "ns/time",
+    "ns/time_for_children",
+    "ns/user",
+    "ns/uts",
 ];
 
 /// Files, links or their errors by their name below `/proc/PID`.
@@ -50,10 +76,14 @@ pub fn process(host: &Host, pid: i32) -> Result<Option<Process>, HostError> {
             Err(error) if error.is_gone() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(before) = identity(&folder)? else { return Ok(None) };
+        let Some(before) = identity(&folder)? else {
+            return Ok(None);
+        };
         let process = all(host, folder, before);
         match identity(&process.folder)? {
-            Some(after) if after.start_ticks == process.stat.start_ticks => return Ok(Some(process)),
+            Some(after) if after.start_ticks == process.stat.start_ticks => {
+                return Ok(Some(process));
+            }
             // It ended while it was read: a record with holes would look like one that hides something.
             None => return Ok(None),
             Some(_) => {}
@@ -81,35 +111,68 @@ fn all(host: &Host, folder: Folder, before: Stat) -> Process {
     links.extend(read_links(&folder, NAMESPACES.iter().copied()));
     let mut listings = BTreeMap::new();
     let mut listed = |what: &'static str| -> Vec<String> {
-        let names = folder.list(what).map_err(|error| listings.insert(what, error)).unwrap_or_default();
-        names.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect()
+        let names = folder
+            .list(what)
+            .map_err(|error| listings.insert(what, error))
+            .unwrap_or_default();
+        names
+            .into_iter()
+            .filter_map(|entry| entry.name.into_string().ok())
+            .collect()
     };
     let numbers = listed("fd");
     let tasks = listed("task");
     let fds = read_links(&folder, numbers.iter().map(|n| format!("fd/{n}")));
     let fdinfo = read_texts(&folder, numbers.iter().map(|n| format!("fdinfo/{n}")));
-    let threads = tasks.iter().flat_map(|tid| [format!("task/{tid}/comm"), format!("task/{tid}/stat")]);
+    let threads = tasks
+        .iter()
+        .flat_map(|tid| [format!("task/{tid}/comm"), format!("task/{tid}/stat")]);
     let threads = read_texts(&folder, threads);
     let exe = (user && host.is_live()).then(|| folder.open_magic("exe"));
     // The stat that is kept is the one that was read with the other texts.
-    let stat = texts.get("stat").and_then(|c| parse::stat(&c.as_ref().ok()?.bytes)).unwrap_or(before);
-    Process { folder, stat, texts, links, fds, fdinfo, threads, listings, exe }
+    let stat = texts
+        .get("stat")
+        .and_then(|c| parse::stat(&c.as_ref().ok()?.bytes))
+        .unwrap_or(before);
+    Process {
+        folder,
+        stat,
+        texts,
+        links,
+        fds,
+        fdinfo,
+        threads,
+        listings,
+        exe,
+    }
 }
 
 fn read_texts(folder: &Folder, names: impl Iterator<Item = impl Into<String>>) -> ByName<Content> {
     let names: Vec<String> = names.map(Into::into).collect();
-    by_name(&names, folder.read_all(names.iter().map(OsString::from).collect(), SMALL))
+    by_name(
+        &names,
+        folder.read_all(names.iter().map(OsString::from).collect(), SMALL),
+    )
 }
 
 fn read_links(folder: &Folder, names: impl Iterator<Item = impl Into<String>>) -> ByName<Vec<u8>> {
     let names: Vec<String> = names.map(Into::into).collect();
-    by_name(&names, folder.read_links(names.iter().map(OsString::from).collect()))
+    by_name(
+        &names,
+        folder.read_links(names.iter().map(OsString::from).collect()),
+    )
 }
 
 fn by_name<T>(names: &[String], answers: Result<Each<T>, HostError>) -> ByName<T> {
     match answers {
-        Ok(answers) => answers.into_iter().map(|(name, answer)| (name.to_string_lossy().into_owned(), answer)).collect(),
+        Ok(answers) => answers
+            .into_iter()
+            .map(|(name, answer)| (name.to_string_lossy().into_owned(), answer))
+            .collect(),
         // All of them took too long together: each says so.
-        Err(error) => names.iter().map(|name| (name.clone(), Err(error.clone()))).collect(),
+        Err(error) => names
+            .iter()
+            .map(|name| (name.clone(), Err(error.clone())))
+            .collect(),
     }
 }

@@ -131,7 +131,9 @@ impl Context {
     pub fn start_ns(&self, start_ticks: u64) -> i64 {
         let ticks = i64::try_from(start_ticks).unwrap_or(0);
         let nanoseconds = ticks.saturating_mul(1_000_000_000) / self.ticks_per_second.max(1);
-        self.boot_time.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+        self.boot_time
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nanoseconds)
     }
 
     /// A name for the process that no other ever has (`docs/format.md`).
@@ -143,10 +145,22 @@ impl Context {
 /// The record of `process`, whose executable has the hash `exe`.
 pub fn record(process: &Process, context: &Context, exe: Option<Digest>) -> Record {
     let stat = &process.stat;
-    let status = process.text("status").map(parse::keys_and_values).unwrap_or_default();
-    let args = process.text("cmdline").map(parse::strings).unwrap_or_default();
+    let status = process
+        .text("status")
+        .map(parse::keys_and_values)
+        .unwrap_or_default();
+    let args = process
+        .text("cmdline")
+        .map(parse::strings)
+        .unwrap_or_default();
     let uids = numbers(&status, "Uid");
-    let link = |name: &str| process.links.get(name).and_then(|link| link.as_ref().ok()).map(|link| parse::text(link));
+    let link = |name: &str| {
+        process
+            .links
+            .get(name)
+            .and_then(|link| link.as_ref().ok())
+            .map(|link| parse::text(link))
+    };
     Record {
         process: Ecs {
             pid: stat.pid,
@@ -159,7 +173,10 @@ pub fn record(process: &Process, context: &Context, exe: Option<Digest>) -> Reco
             parent: Parent { pid: stat.ppid },
             hash: exe.map(|sha256| Hash { sha256 }),
             working_directory: link("cwd"),
-            env_vars: process.text("environ").map(parse::strings).unwrap_or_default(),
+            env_vars: process
+                .text("environ")
+                .map(parse::strings)
+                .unwrap_or_default(),
         },
         user: User {
             id: uids.get(1).map(ToString::to_string),
@@ -169,13 +186,32 @@ pub fn record(process: &Process, context: &Context, exe: Option<Digest>) -> Reco
     }
 }
 
-fn own(process: &Process, status: &BTreeMap<String, String>, uids: Vec<u32>, root: Option<String>) -> Own {
+fn own(
+    process: &Process,
+    status: &BTreeMap<String, String>,
+    uids: Vec<u32>,
+    root: Option<String>,
+) -> Own {
     let stat = &process.stat;
     let lines = |name: &str| -> Vec<String> {
-        process.text(name).map(parse::text).unwrap_or_default().lines().map(str::to_owned).collect()
+        process
+            .text(name)
+            .map(parse::text)
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     };
-    let line = |name: &str| lines(name).into_iter().next().map(|line| line.trim_end_matches('\0').to_owned());
-    let mappings = process.text("maps").map(parse::mappings).unwrap_or_default();
+    let line = |name: &str| {
+        lines(name)
+            .into_iter()
+            .next()
+            .map(|line| line.trim_end_matches('\0').to_owned())
+    };
+    let mappings = process
+        .text("maps")
+        .map(parse::mappings)
+        .unwrap_or_default();
     Own {
         state: stat.state,
         kernel_thread: stat.is_kernel_thread(),
@@ -192,7 +228,9 @@ fn own(process: &Process, status: &BTreeMap<String, String>, uids: Vec<u32>, roo
         seccomp: status.get("Seccomp").and_then(|mode| mode.parse().ok()),
         no_new_privileges: status.get("NoNewPrivs").map(|value| value == "1"),
         // (uid_t) -1 stands for "no login".
-        login_uid: line("loginuid").and_then(|uid| uid.parse().ok()).filter(|uid| *uid != u32::MAX),
+        login_uid: line("loginuid")
+            .and_then(|uid| uid.parse().ok())
+            .filter(|uid| *uid != u32::MAX),
         capabilities: capability_sets(status),
         root,
         namespaces: namespaces(process),
@@ -200,11 +238,23 @@ fn own(process: &Process, status: &BTreeMap<String, String>, uids: Vec<u32>, roo
         security_label: line("attr/current").filter(|label| !label.is_empty()),
         wait_channel: line("wchan").filter(|channel| channel != "0"),
         kernel_stack: lines("stack"),
-        io: process.text("io").map(parse::keys_and_values).unwrap_or_default().into_iter().filter_map(number).collect(),
-        limits: process.text("limits").map(parse::limits).unwrap_or_default(),
+        io: process
+            .text("io")
+            .map(parse::keys_and_values)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(number)
+            .collect(),
+        limits: process
+            .text("limits")
+            .map(parse::limits)
+            .unwrap_or_default(),
         threads: threads(process),
         fds: fds(process),
-        anonymous_executable_mappings: mappings.iter().filter(|m| m.executable && m.inode == 0 && !m.path.starts_with("[v")).count(),
+        anonymous_executable_mappings: mappings
+            .iter()
+            .filter(|m| m.executable && m.inode == 0 && !m.path.starts_with("[v"))
+            .count(),
         mapped_files: mapped_files(&mappings),
         errors: errors(process),
     }
@@ -213,7 +263,11 @@ fn own(process: &Process, status: &BTreeMap<String, String>, uids: Vec<u32>, roo
 impl Process {
     /// The bytes of a text that could be read.
     pub fn text(&self, name: &str) -> Option<&[u8]> {
-        self.texts.get(name)?.as_ref().ok().map(|content| content.bytes.as_slice())
+        self.texts
+            .get(name)?
+            .as_ref()
+            .ok()
+            .map(|content| content.bytes.as_slice())
     }
 }
 
@@ -222,7 +276,10 @@ fn number((key, value): (String, String)) -> Option<(String, u64)> {
 }
 
 fn numbers(status: &BTreeMap<String, String>, key: &str) -> Vec<u32> {
-    let fields = status.get(key).map_or("", String::as_str).split_ascii_whitespace();
+    let fields = status
+        .get(key)
+        .map_or("", String::as_str)
+        .split_ascii_whitespace();
     fields.filter_map(|field| field.parse().ok()).collect()
 }
 
@@ -234,12 +291,19 @@ fn capability_sets(status: &BTreeMap<String, String>) -> BTreeMap<&'static str, 
         ("bounding", "CapBnd"),
         ("ambient", "CapAmb"),
     ];
-    sets.into_iter().filter_map(|(name, key)| Some((name, parse::capabilities(status.get(key)?)?))).collect()
+    sets.into_iter()
+        .filter_map(|(name, key)| Some((name, parse::capabilities(status.get(key)?)?)))
+        .collect()
 }
 
 fn namespaces(process: &Process) -> BTreeMap<String, String> {
-    let links = process.links.iter().filter_map(|(name, link)| Some((name.strip_prefix("ns/")?, link.as_ref().ok()?)));
-    links.map(|(name, link)| (name.to_owned(), parse::text(link))).collect()
+    let links = process
+        .links
+        .iter()
+        .filter_map(|(name, link)| Some((name.strip_prefix("ns/")?, link.as_ref().ok()?)));
+    links
+        .map(|(name, link)| (name.to_owned(), parse::text(link)))
+        .collect()
 }
 
 fn threads(process: &Process) -> Vec<Thread> {
@@ -248,7 +312,10 @@ fn threads(process: &Process) -> Vec<Thread> {
         .iter()
         .filter_map(|(name, content)| {
             let tid = name.strip_prefix("task/")?.strip_suffix("/comm")?;
-            let state = process.threads.get(&format!("task/{tid}/stat")).and_then(|c| parse::stat(&c.as_ref().ok()?.bytes));
+            let state = process
+                .threads
+                .get(&format!("task/{tid}/stat"))
+                .and_then(|c| parse::stat(&c.as_ref().ok()?.bytes));
             Some(Thread {
                 tid: tid.parse().ok()?,
                 name: parse::text(content.as_ref().ok()?.bytes.trim_ascii_end()),
@@ -267,7 +334,11 @@ fn fds(process: &Process) -> Vec<Fd> {
     };
     let open = process.fds.iter().filter_map(|(name, target)| {
         let fd = name.strip_prefix("fd/")?.parse().ok()?;
-        Some(Fd { fd, target: parse::text(target.as_ref().ok()?), info: info(fd) })
+        Some(Fd {
+            fd,
+            target: parse::text(target.as_ref().ok()?),
+            info: info(fd),
+        })
     });
     let mut fds: Vec<Fd> = open.collect();
     fds.sort_by_key(|fd| fd.fd);
@@ -277,7 +348,9 @@ fn fds(process: &Process) -> Vec<Fd> {
 fn mapped_files(mappings: &[Mapping]) -> Vec<MappedFile> {
     let mut files: BTreeMap<(&str, u64, &str), bool> = BTreeMap::new();
     for mapping in mappings.iter().filter(|mapping| mapping.inode != 0) {
-        *files.entry((&mapping.path, mapping.inode, &mapping.device)).or_default() |= mapping.executable;
+        *files
+            .entry((&mapping.path, mapping.inode, &mapping.device))
+            .or_default() |= mapping.executable;
     }
     let file = |((path, inode, device), executable): ((&str, u64, &str), bool)| MappedFile {
         path: path.to_owned(),
@@ -290,12 +363,23 @@ fn mapped_files(mappings: &[Mapping]) -> Vec<MappedFile> {
 
 fn errors(process: &Process) -> BTreeMap<String, String> {
     fn of<T>(items: &ByName<T>) -> impl Iterator<Item = (String, &HostError)> {
-        items.iter().filter_map(|(name, item)| Some((name.clone(), item.as_ref().err()?)))
+        items
+            .iter()
+            .filter_map(|(name, item)| Some((name.clone(), item.as_ref().err()?)))
     }
-    let exe = process.exe.iter().filter_map(|exe| Some(("exe (content)".to_owned(), exe.as_ref().err()?)));
-    let listings = process.listings.iter().map(|(name, error)| ((*name).to_owned(), error));
-    let texts = of::<Content>(&process.texts).chain(of(&process.threads)).chain(of(&process.fdinfo));
+    let exe = process
+        .exe
+        .iter()
+        .filter_map(|exe| Some(("exe (content)".to_owned(), exe.as_ref().err()?)));
+    let listings = process
+        .listings
+        .iter()
+        .map(|(name, error)| ((*name).to_owned(), error));
+    let texts = of::<Content>(&process.texts)
+        .chain(of(&process.threads))
+        .chain(of(&process.fdinfo));
     let links = of::<Vec<u8>>(&process.links).chain(of(&process.fds));
     let all = texts.chain(links).chain(exe).chain(listings);
-    all.map(|(name, error)| (name, error.errno().unwrap_or_else(|| error.to_string()))).collect()
+    all.map(|(name, error)| (name, error.errno().unwrap_or_else(|| error.to_string())))
+        .collect()
 }

@@ -93,8 +93,11 @@ pub struct Report {
 impl Report {
     /// Compares the manifest with the hash that the receipt carried by another channel.
     pub fn compare_receipt(&mut self, stated: Digest) {
-        let found = self.manifest_sha256.map_or_else(|| "none".to_owned(), |found| found.to_string());
-        if let Some(problem) = Problem::mismatch("manifest SHA-256 (by the receipt)", stated, found) {
+        let found = self
+            .manifest_sha256
+            .map_or_else(|| "none".to_owned(), |found| found.to_string());
+        if let Some(problem) = Problem::mismatch("manifest SHA-256 (by the receipt)", stated, found)
+        {
             self.problems.push(problem);
             self.verdict = Verdict::Altered;
         }

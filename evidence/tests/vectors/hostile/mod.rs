@@ -1,0 +1,24 @@
+//! Collections with one flaw each; all else in them is consistent, so that nothing but the flaw can be found.
+
+mod chain;
+mod frames;
+mod inventory;
+mod manifest;
+mod objects;
+mod tar;
+
+use crate::build::Vector;
+
+pub fn all() -> Vec<Vector> {
+    [
+        objects::all(),
+        chain::all(),
+        manifest::all(),
+        frames::all(),
+        tar::all(),
+        inventory::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

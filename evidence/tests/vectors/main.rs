@@ -1,0 +1,130 @@
+//! The vectors: collections as files that any implementation can read, generated here and checked in.
+//!
+//! `EXHIBIT_WRITE_VECTORS=1 cargo test -p evidence --test vectors` writes them anew. The bytes of compressed frames are
+//! those of the zstd version in Cargo.lock.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "this is a test: it may fail loudly"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod build;
+mod hostile;
+mod valid;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use build::{Object, Vector};
+use evidence::objects::Directory;
+use evidence::verify::{Limits, NotVerified, verify};
+
+const WRITE: &str = "EXHIBIT_WRITE_VECTORS";
+
+/// The files of a vector, as [`common::files`] reads them.
+fn files(vector: &Vector) -> BTreeMap<String, Vec<u8>> {
+    let objects = vector.objects.iter().map(|(key, object)| {
+        let content = match object {
+            Object::Bytes(bytes) => bytes.clone(),
+            Object::Link(target) => format!("-> {target}").into_bytes(),
+        };
+        (format!("collection/{key}"), content)
+    });
+    objects
+        .chain([("expected.json".to_owned(), vector.expected().into_bytes())])
+        .collect()
+}
+
+fn write(folder: &Path, vector: &Vector) {
+    for (key, object) in &vector.objects {
+        let path = folder.join("collection").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match object {
+            Object::Bytes(bytes) => fs::write(path, bytes).unwrap(),
+            Object::Link(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+        }
+    }
+    fs::write(folder.join("expected.json"), vector.expected()).unwrap();
+}
+
+fn compare(kind: &str, vectors: &[Vector]) {
+    let folder = common::folder().join(kind);
+    if std::env::var_os(WRITE).is_some() {
+        let _ = fs::remove_dir_all(&folder);
+        for vector in vectors {
+            write(&folder.join(vector.name), vector);
+        }
+    }
+    let names: BTreeSet<&str> = vectors.iter().map(|vector| vector.name).collect();
+    assert_eq!(names.len(), vectors.len(), "two vectors have one name");
+    let stored = common::stored(kind);
+    let found: BTreeSet<&str> = stored.iter().map(|vector| vector.name.as_str()).collect();
+    assert_eq!(found, names, "{WRITE}=1 writes them anew");
+    for vector in vectors {
+        let same = common::files(&folder.join(vector.name)) == files(vector);
+        assert!(
+            same,
+            "{} is not what is generated: {WRITE}=1 writes it anew",
+            vector.name
+        );
+    }
+}
+
+/// Verdict and codes that the crate finds, each code once.
+fn found(collection: &Path) -> (String, BTreeSet<&'static str>, String) {
+    let objects = Directory::new(collection);
+    match verify(&objects, &Limits::default(), &|_| {}) {
+        Ok(report) => {
+            let codes = report.problems.iter().map(|problem| problem.code());
+            let messages: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            (
+                report.verdict.exit().word().to_owned(),
+                codes.collect(),
+                messages.join("\n  "),
+            )
+        }
+        Err(NotVerified::NotACollection) => (
+            "not-a-collection".to_owned(),
+            BTreeSet::new(),
+            String::new(),
+        ),
+        Err(error) => (error.to_string(), BTreeSet::new(), String::new()),
+    }
+}
+
+fn judge(kind: &str) {
+    let mut wrong = Vec::new();
+    for vector in common::stored(kind) {
+        let (verdict, codes, messages) = found(&vector.collection);
+        let problems: BTreeSet<&str> = vector
+            .expected
+            .problems
+            .iter()
+            .map(String::as_str)
+            .collect();
+        if (verdict.as_str(), &codes) != (vector.expected.verdict.as_str(), &problems) {
+            wrong.push(format!(
+                "{} ({}): {verdict} {codes:?}, not {} {problems:?}\n  {messages}",
+                vector.name, vector.expected.about, vector.expected.verdict
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn valid_vectors_are_reproducible_and_pass() {
+    compare("valid", &valid::all());
+    judge("valid");
+}
+
+#[test]
+fn hostile_vectors_are_reproducible_and_each_shows_its_flaw_alone() {
+    compare("hostile", &hostile::all());
+    judge("hostile");
+}

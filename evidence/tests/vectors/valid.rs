@@ -1,0 +1,286 @@
+//! Collections in which nothing is wrong.
+
+use evidence::inventory::{FileType, Status};
+use evidence::keys::Stream;
+use evidence::manifest::Completeness;
+use evidence::member::{Kind, Member};
+
+use crate::build::{Archive, Collection, Object, Objects, Vector, item, pack};
+
+pub fn all() -> Vec<Vector> {
+    vec![
+        Vector::valid(
+            "minimal",
+            "complete",
+            "One segment with one frame.",
+            minimal(),
+        ),
+        Vector::valid(
+            "several-segments",
+            "complete",
+            "Members, frames and segments end in different places.",
+            several_segments(),
+        ),
+        Vector::valid(
+            "odd-names",
+            "complete",
+            "Names that are not UTF-8, steer terminals, look like other syntax or need a long-name header.",
+            odd_names(),
+        ),
+        Vector::valid(
+            "symlinks",
+            "complete",
+            "Targets that are absolute, long, not UTF-8, or look like a listing's arrow.",
+            symlinks(),
+        ),
+        Vector::valid(
+            "large-numbers",
+            "complete",
+            "Owners and times that only base-256 can hold.",
+            large_numbers(),
+        ),
+        Vector::valid(
+            "partial",
+            "partial",
+            "Items that are missing or incomplete, each with a line of its own.",
+            partial(),
+        ),
+        Vector::valid(
+            "inventory-in-parts",
+            "complete",
+            "An inventory that was written in two parts before the last.",
+            inventory_in_parts(),
+        ),
+        Vector::valid(
+            "two-streams",
+            "complete",
+            "Memory sealed between segments of evidence.",
+            two_streams(),
+        ),
+        Vector::valid(
+            "sealed",
+            "complete",
+            "Objects that the seal and the custody added afterwards.",
+            sealed(),
+        ),
+        Vector::valid(
+            "interrupted",
+            "interrupted",
+            "Neither CHAIN nor manifest; the tar ends inside a member.",
+            interrupted(700),
+        ),
+        Vector::valid(
+            "interrupted-between-members",
+            "interrupted",
+            "Neither CHAIN nor manifest; the tar ends where a member ends.",
+            interrupted(1024),
+        ),
+        Vector::valid(
+            "interrupted-two-streams",
+            "interrupted",
+            "Neither CHAIN nor manifest; the links alone give the order of both streams.",
+            interrupted_two_streams(),
+        ),
+        Vector::valid(
+            "interrupted-before-the-first-member",
+            "interrupted",
+            "A segment with its link and no frame.",
+            link_alone(),
+        ),
+    ]
+}
+
+fn minimal() -> Objects {
+    let mut archive = Archive::default();
+    archive.file(b"uac.log", b"exhibit 0.1.0\n");
+    let archive = archive.end();
+    Collection::of(&archive).end(&archive)
+}
+
+fn several_segments() -> Objects {
+    let mut archive = Archive::usual();
+    let large: Vec<u8> = (0..3000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+    archive.file(b"[root]/var/log/wtmp", &large);
+    let archive = archive.end();
+    let mut collection = Collection::new();
+    for piece in archive.raw.chunks(5000) {
+        let frames: Vec<Vec<u8>> = piece.chunks(1999).map(pack).collect();
+        collection.frames(Stream::Evidence, &frames, piece);
+    }
+    collection.end(&archive)
+}
+
+fn odd_names() -> Objects {
+    let mut archive = Archive::usual();
+    for name in [
+        b"caf\xc3\xa9 \xf0\x9f\x94\x8d".as_slice(),
+        b"not-utf8-\xff\xfe\xc3",
+        b"line\nbreak\rand\ttab",
+        b"\x1b[31mred\x1b[0m\x07\x08\x7f",
+        b"pipe|and \"quotes\" and \\ and \\n",
+        b" leading and trailing ",
+        b"-rf",
+        b"2026-03-14 15:09:26 file -> target",
+        b"...",
+        &[b'n'; 94],
+        &[b'n'; 95],
+        &[b'o'; 1200],
+        &[0xe9; 1200],
+    ] {
+        archive.file(&[b"[root]/".as_slice(), name].concat(), b"x");
+    }
+    let archive = archive.end();
+    Collection::of(&archive).end(&archive)
+}
+
+fn symlinks() -> Objects {
+    let mut archive = Archive::usual();
+    archive.link(b"[root]/a", b"../../../etc/shadow");
+    archive.link(b"[root]/b -> c", b"d -> e");
+    archive.link(b"[root]/not-utf8", b"/tmp/\xff\n\x1b]0;x\x07");
+    archive.link(b"[root]/hundred", &[b't'; 100]);
+    archive.link(b"[root]/proc/7/exe", &[b't'; 1300]);
+    let long_name = [b"[root]/".as_slice(), &[b'l'; 200]].concat();
+    archive.link(&long_name, &[b'u'; 101]);
+    let mut dangling = item(b"[root]/gone", FileType::Symlink, Status::Vanished);
+    dangling.errno = Some("ENOENT".to_owned());
+    archive.enter(&dangling);
+    let archive = archive.end();
+    Collection::of(&archive).end(&archive)
+}
+
+fn large_numbers() -> Objects {
+    let mut archive = Archive::usual();
+    for (name, uid, mtime) in [
+        (b"[root]/nobody".as_slice(), u64::from(u32::MAX), 0),
+        (b"[root]/future", 2_097_152, 1 << 40),
+        (b"[root]/end-of-time", 0, i64::MAX.unsigned_abs()),
+    ] {
+        let member = Member {
+            name: name.into(),
+            kind: Kind::File { size: 1 },
+            mode: 0o4755,
+            uid,
+            gid: uid,
+            mtime,
+        };
+        archive.blocks(&member.to_blocks().unwrap());
+        let entry = archive.content(name, b"x");
+        archive.enter(&entry);
+    }
+    let archive = archive.end();
+    Collection::of(&archive).end(&archive)
+}
+
+fn partial() -> Objects {
+    let mut archive = Archive::usual();
+    let mut denied = item(b"[root]/etc/shadow", FileType::File, Status::Denied);
+    denied.reason = Some("Permission denied".to_owned());
+    denied.errno = Some("EACCES".to_owned());
+    archive.enter(&denied);
+    archive.enter(&item(
+        b"[root]/dev/sda",
+        FileType::BlockDevice,
+        Status::Metadata,
+    ));
+    let mut skipped = item(b"[root]/\xff\xff", FileType::File, Status::Skipped);
+    skipped.reason = Some("says \"offset\":512,\"size\":3 and {\"path\":\"x\"}".to_owned());
+    archive.enter(&skipped);
+    let mut shrank = archive.member(b"[root]/var/log/shrank", b"was\0\0\0\0\0");
+    (shrank.status, shrank.short_at) = (Status::Shrank, Some(3));
+    archive.enter(&shrank);
+    let mut truncated = archive.member(b"[root]/proc/kcore", b"first bytes");
+    (truncated.status, truncated.grew_to) = (Status::Truncated, Some(4096));
+    archive.enter(&truncated);
+    let archive = archive.end();
+    let collection = Collection::in_three(&archive);
+    let mut manifest = collection.manifest(archive.totals());
+    manifest.status = Completeness::Partial;
+    manifest.reasons = vec!["files: 1 denied:EACCES".to_owned()];
+    manifest.case.arguments = vec![
+        "\",\"status\":\"complete\",\"store\":{\"".to_owned(),
+        "\"chain\":{\"head\":\"".to_owned(),
+    ];
+    collection.end_with(&manifest)
+}
+
+fn inventory_in_parts() -> Objects {
+    let mut archive = Archive::usual();
+    archive.spill();
+    archive.file(b"[root]/etc/passwd", b"root:x:0:0::/root:/bin/sh\n");
+    archive.spill();
+    archive.file(b"[root]/etc/group", b"root:x:0:\n");
+    let archive = archive.end();
+    Collection::in_three(&archive).end(&archive)
+}
+
+/// Two LiME ranges: magic `EMiL`, version 1, first and last address, reserved, then the bytes.
+fn lime() -> Vec<u8> {
+    let range = |first: u64, bytes: &[u8]| {
+        let last = first + bytes.len() as u64 - 1;
+        [
+            b"EMiL".as_slice(),
+            &1_u32.to_le_bytes(),
+            &first.to_le_bytes(),
+            &last.to_le_bytes(),
+            &[0; 8],
+            bytes,
+        ]
+        .concat()
+    };
+    [range(0x1000, &[7; 4096]), range(0x10_0000, &[0; 4096])].concat()
+}
+
+fn two_streams() -> Objects {
+    let archive = Archive::usual().end();
+    let (first, rest) = archive.raw.split_at(1500);
+    let memory = lime();
+    let (low, high) = memory.split_at(4000);
+    let mut collection = Collection::new();
+    collection.segment(Stream::Evidence, first);
+    collection.segment(Stream::Memory, low);
+    collection.segment(Stream::Memory, high);
+    collection.segment(Stream::Evidence, rest);
+    collection.end(&archive)
+}
+
+fn sealed() -> Objects {
+    let mut objects = minimal();
+    for key in [
+        "SHA256SUMS",
+        "SHA256SUMS.sig",
+        "pubkey.pem",
+        "custody/000001.json",
+    ] {
+        let text = format!("{key} is not looked into\n").into_bytes();
+        objects.insert(key.to_owned(), Object::Bytes(text));
+    }
+    objects
+}
+
+/// The usual evidence, ended `keep` bytes into its second segment.
+fn interrupted(keep: usize) -> Objects {
+    let archive = Archive::usual().end();
+    let (first, rest) = archive.raw.split_at(1024);
+    let mut collection = Collection::new();
+    collection.segment(Stream::Evidence, first);
+    collection.segment(Stream::Evidence, &rest[..keep]);
+    collection.cut()
+}
+
+fn interrupted_two_streams() -> Objects {
+    let archive = Archive::usual().end();
+    let memory = lime();
+    let mut collection = Collection::new();
+    collection.segment(Stream::Memory, &memory[..3000]);
+    collection.segment(Stream::Evidence, &archive.raw[..512]);
+    collection.segment(Stream::Memory, &memory[3000..5000]);
+    collection.segment(Stream::Evidence, &archive.raw[512..2048]);
+    collection.cut()
+}
+
+fn link_alone() -> Objects {
+    let mut collection = Collection::new();
+    collection.frames(Stream::Evidence, &[], b"");
+    collection.cut()
+}

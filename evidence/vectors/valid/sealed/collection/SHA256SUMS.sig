@@ -1,0 +1,1 @@
+SHA256SUMS.sig is not looked into

@@ -7,11 +7,12 @@ use evidence::manifest::{
     Manifest, Store as StoreFacts, StreamTotals, Tool,
 };
 use serde::Serialize;
+use std::sync::atomic::Ordering;
 
 use crate::bundle::{self, BundleEnd, Stopped, Writer};
 use crate::capture::{self, Spec, processes::parse};
 use crate::host::{Host, SMALL, clocks, usage};
-use crate::run::Options;
+use crate::run::{Options, Run};
 use crate::ship::{Readiness, Shipped, Store};
 use crate::text::rfc3339;
 
@@ -99,22 +100,20 @@ pub fn agent_members(
 }
 
 /// The manifest of the run.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the manifest gathers the whole run"
-)]
-pub fn manifest(
-    options: &Options,
-    host: &Host,
-    store: &dyn Store,
-    readiness: &Readiness,
-    started: Instant,
+pub(crate) fn manifest(
+    run: &Run<'_>,
     artifacts: Vec<ArtifactReport>,
     end: &BundleEnd,
     shipped: &Shipped,
-    interrupted: bool,
 ) -> Manifest {
-    let reasons = reasons(&artifacts, shipped, interrupted);
+    let Run {
+        options,
+        host,
+        store,
+        readiness,
+        ..
+    } = *run;
+    let reasons = reasons(&artifacts, shipped, run.interrupted.load(Ordering::Relaxed));
     let chain = &end.stream.chain;
     Manifest {
         format_version: evidence::FORMAT_VERSION,
@@ -132,7 +131,7 @@ pub fn manifest(
         },
         tool: tool(host),
         host: host_facts(host),
-        clock: clock(started, readiness),
+        clock: clock(run.started, readiness),
         streams: vec![StreamTotals {
             stream: Stream::Evidence,
             segments: end.stream.segments,

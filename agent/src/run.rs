@@ -46,6 +46,18 @@ pub enum Event<'a> {
         bytes: u64,
     },
     Closing,
+    /// The store, or the spool, failed for good.
+    Failed(&'a ShipError),
+}
+
+/// What a run knows from its beginning.
+pub(crate) struct Run<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) host: &'a Host,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) readiness: &'a Readiness,
+    pub(crate) started: evidence::manifest::Instant,
+    pub(crate) interrupted: &'a AtomicBool,
 }
 
 /// Why there is no collection at all.
@@ -85,6 +97,14 @@ pub fn run(
     let started = clocks();
     let readiness = store.prepare()?;
     show(Event::Ready(&readiness));
+    let run = Run {
+        options,
+        host,
+        store: &*store,
+        readiness: &readiness,
+        started,
+        interrupted,
+    };
 
     let spool = options
         .spool
@@ -107,33 +127,29 @@ pub fn run(
     bundle.flush()?;
     queue.first()?;
 
-    let reports = capture(options, host, &mut bundle, &queue, interrupted, show);
+    let reports = capture(&run, &mut bundle, &queue, show);
     show(Event::Closing);
     report::agent_members(options, &reports, &mut bundle)?;
     let end = bundle.finish()?;
     let drained = queue.drain();
-    seal(
-        options,
-        host,
-        &*store,
-        &readiness,
-        started,
-        reports,
-        &end,
-        &drained,
-        interrupted,
-    )
+    let receipt = seal(&run, reports, &end, &drained)?;
+    let shipped = drained.shipped();
+    shipped
+        .failure
+        .iter()
+        .chain(&shipped.spool_failure)
+        .for_each(|error| show(Event::Failed(error)));
+    Ok(receipt)
 }
 
 /// Runs the artifacts in order of volatility.
 fn capture(
-    options: &Options,
-    host: &Host,
+    run: &Run<'_>,
     bundle: &mut Writer,
     queue: &Queue,
-    interrupted: &AtomicBool,
     show: &dyn Fn(Event<'_>),
 ) -> Vec<ArtifactReport> {
+    let options = run.options;
     let limits = runner::Limits {
         run_deadline: options.deadline.map(|deadline| Instant::now() + deadline),
         max_file_bytes: options.max_file_bytes,
@@ -152,7 +168,7 @@ fn capture(
                     number: index + 1,
                     of,
                 });
-                runner::run(&**artifact, host, bundle, &limits, interrupted)
+                runner::run(&**artifact, run.host, bundle, &limits, run.interrupted)
             }
         };
         show(Event::Ended(&report));
@@ -176,38 +192,18 @@ fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<&'static str> 
 }
 
 /// Fixes the chain and every outcome, and stores the manifest last.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the manifest gathers the whole run"
-)]
 fn seal(
-    options: &Options,
-    host: &Host,
-    store: &dyn Store,
-    readiness: &Readiness,
-    started: evidence::manifest::Instant,
+    run: &Run<'_>,
     reports: Vec<ArtifactReport>,
     end: &BundleEnd,
     drained: &Drained,
-    interrupted: &AtomicBool,
 ) -> Result<Receipt, RunError> {
-    let chain_text = end.stream.chain.to_text();
-    let chain_object = Object::new(keys::CHAIN, chain_text.clone().into_bytes());
-    let chain_stored = drained.put(&chain_object);
+    let chain = Object::new(keys::CHAIN, end.stream.chain.to_text().into_bytes());
+    let chain_stored = drained.put(&chain);
     let mut shipped = drained.shipped();
     shipped.objects.push(chain_stored);
-    let interrupted = interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let manifest = report::manifest(
-        options,
-        host,
-        store,
-        readiness,
-        started,
-        reports,
-        end,
-        &shipped,
-        interrupted,
-    );
+    let options = run.options;
+    let manifest = report::manifest(run, reports, end, &shipped);
     let manifest_object = Object::new(keys::MANIFEST, manifest.to_bytes()?);
     let manifest_stored = drained.put(&manifest_object);
     let last_failure = drained.shipped().failure;
@@ -236,7 +232,7 @@ fn seal(
         .unwrap_or(u32::MAX),
         tool_version: manifest.tool.version,
         tool_sha256: manifest.tool.sha256,
-        started_utc_ns: started.utc_ns,
+        started_utc_ns: run.started.utc_ns,
         ended_utc_ns: clocks().utc_ns,
     })
 }

@@ -8,6 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::{printable, tell};
 use crate::run::Event;
+use crate::ship::ShipError;
 
 /// How to show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,11 @@ impl Progress {
 
     pub(super) fn show(&self, event: &Event<'_>) {
         match self.mode {
-            Mode::Quiet => {}
+            Mode::Quiet => {
+                if let Event::Failed(error) = event {
+                    self.line(&failed(error));
+                }
+            }
             Mode::Json => self.json(event),
             Mode::Human => self.human(event),
         }
@@ -86,6 +91,7 @@ impl Progress {
                     bar.set_message("sealing");
                 }
             }
+            Event::Failed(error) => self.line(&failed(error)),
         }
     }
 
@@ -104,9 +110,16 @@ impl Progress {
             Event::Ended(report) => serde_json::json!({ "event": "ended", "report": report }),
             Event::Shipped { bytes } => serde_json::json!({ "event": "shipped", "bytes": bytes }),
             Event::Closing => serde_json::json!({ "event": "closing" }),
+            Event::Failed(error) => {
+                serde_json::json!({ "event": "failed", "message": error.to_string() })
+            }
         };
         tell(&value.to_string());
     }
+}
+
+fn failed(error: &ShipError) -> String {
+    format!("exhibit-agent: the store failed for good: {error}")
 }
 
 fn ended(report: &ArtifactReport) -> String {

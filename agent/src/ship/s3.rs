@@ -276,23 +276,29 @@ impl S3 {
         stored: StoredObject,
     ) -> Result<StoredObject, ShipError> {
         let stored = self.read_back(object, stored).await?;
+        let place = format!("s3://{}/{}", self.options.bucket, self.key(&object.key));
         match stored.stored_sha256 {
             Some(theirs) if theirs == object.sha256 => Ok(stored),
+            Some(_) => {
+                let message =
+                    format!("{place} exists already with other content: find out who wrote it");
+                Err(ShipError::new(Kind::Target, message))
+            }
             // Put-only credentials can not tell; the orchestrator compares the checksum before it seals.
-            None => {
+            None if self.unreadable.load(Ordering::Relaxed) => {
                 let unread = "an object is there already, from an attempt whose answer was lost or from somebody else";
                 Ok(StoredObject {
                     unread: Some(unread.to_owned()),
                     ..stored
                 })
             }
-            Some(_) => {
-                let message = format!(
-                    "s3://{}/{} exists already with other content: give another --to, and find out who wrote it",
-                    self.options.bucket,
-                    self.key(&object.key)
-                );
-                Err(ShipError::new(Kind::Target, message))
+            None => {
+                let why = stored
+                    .unread
+                    .unwrap_or_else(|| "it has no SHA-256".to_owned());
+                let message =
+                    format!("{place} is said to exist already, but can not be compared: {why}");
+                Err(ShipError::new(Kind::StoreFailed, message))
             }
         }
     }

@@ -1,0 +1,207 @@
+//! *first_sweep* and *last_sweep*: all processes and sockets at a glance, before everything and again at the end.
+//!
+//! The first takes a second at most and leaves the host at once. What differs between the two is churn, or hiding, or
+//! an intruder who noticed: it stands in `live_response/process/changes.jsonl` and `network/changes.jsonl`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::processes::parse::{self, Stat};
+use super::processes::{context, record::Context};
+use super::sockets::{self, Socket};
+use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
+use crate::host::{Content, Host, HostError, SMALL, clocks};
+use crate::text::rfc3339;
+
+/// The look before everything else.
+pub struct FirstSweep(Rc<RefCell<Option<Sweep>>>);
+
+/// The look at the end, and what changed.
+pub struct LastSweep(Rc<RefCell<Option<Sweep>>>);
+
+/// Both, sharing what the first one saw.
+pub fn pair() -> (FirstSweep, LastSweep) {
+    let seen = Rc::default();
+    (FirstSweep(Rc::clone(&seen)), LastSweep(seen))
+}
+
+static FIRST: Spec = Spec {
+    name: "first_sweep",
+    volatility: Volatility::FirstSweep,
+    what: "all processes and sockets, a line each",
+    why: "within a second the most volatile facts have left the host, whatever happens after",
+    deadline_s: 60,
+    max_bytes: 256 << 20,
+};
+
+static LAST: Spec = Spec {
+    name: "last_sweep",
+    volatility: Volatility::LastSweep,
+    what: "all processes and sockets again, and what appeared, went or changed since the first sweep",
+    why: "what moves while it is watched is a lead",
+    deadline_s: 60,
+    max_bytes: 256 << 20,
+};
+
+/// A process at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Glance {
+    pid: i32,
+    ppid: i32,
+    entity_id: String,
+    name: String,
+    command_line: String,
+    uid: Option<u32>,
+    state: char,
+    kernel_thread: bool,
+    start: String,
+    start_ticks: u64,
+}
+
+impl Glance {
+    /// What must not change in the life of a process: the state may.
+    fn essence(&self) -> (i32, &str, &str, Option<u32>) {
+        (self.ppid, &self.name, &self.command_line, self.uid)
+    }
+}
+
+/// What one sweep saw.
+#[derive(Default)]
+struct Sweep {
+    processes: BTreeMap<(i32, u64), Glance>,
+    sockets: BTreeMap<String, Socket>,
+}
+
+impl Artifact for FirstSweep {
+    fn spec(&self) -> &'static Spec {
+        &FIRST
+    }
+
+    fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+        let sweep = sweep(host, sink)?;
+        rows(&sweep, "first", sink)?;
+        self.0.replace(Some(sweep));
+        Ok(sink.flush()?)
+    }
+}
+
+impl Artifact for LastSweep {
+    fn spec(&self) -> &'static Spec {
+        &LAST
+    }
+
+    fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+        let now = sweep(host, sink)?;
+        rows(&now, "last", sink)?;
+        match self.0.borrow().as_ref() {
+            Some(before) => changes(before, &now, sink)?,
+            None => sink.loss("failed:no_first_sweep"),
+        }
+        Ok(sink.flush()?)
+    }
+}
+
+fn sweep(host: &Host, sink: &mut Sink<'_>) -> Result<Sweep, CaptureError> {
+    let context = context(host);
+    let mut sweep = Sweep::default();
+    for pid in host.pids().map_err(CaptureError::host("/proc"))? {
+        sink.check()?;
+        match glance(host, pid, &context) {
+            Ok(glance) => drop(sweep.processes.insert((pid, glance.start_ticks), glance)),
+            Err(error) => sink.count(&error),
+        }
+    }
+    let scan = sockets::scan(host);
+    sweep.sockets = scan.sockets().map(|socket| (socket.key(), socket.clone())).collect();
+    Ok(sweep)
+}
+
+fn glance(host: &Host, pid: i32, context: &Context) -> Result<Glance, HostError> {
+    let folder = host.process(pid)?;
+    let names = ["stat", "status", "cmdline"].map(OsString::from);
+    let mut texts = folder.read_all(names.into(), SMALL)?.into_iter().map(|(_, content)| content);
+    let mut next = || -> Result<Content, HostError> { texts.next().unwrap_or(Err(HostError::Stuck)) };
+    let stat: Stat = parse::stat(&next()?.bytes).ok_or(HostError::Os(nix::errno::Errno::EBADMSG))?;
+    let status = next().map(|content| parse::keys_and_values(&content.bytes)).unwrap_or_default();
+    let arguments = next().map(|content| parse::strings(&content.bytes)).unwrap_or_default();
+    let uid = status.get("Uid").and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok());
+    Ok(Glance {
+        pid,
+        ppid: stat.ppid,
+        entity_id: context.entity_id(pid, stat.start_ticks),
+        kernel_thread: stat.is_kernel_thread(),
+        start: rfc3339(context.start_ns(stat.start_ticks)),
+        start_ticks: stat.start_ticks,
+        state: stat.state,
+        name: stat.comm,
+        command_line: arguments.join(" "),
+        uid,
+    })
+}
+
+fn rows(sweep: &Sweep, which: &str, sink: &mut Sink<'_>) -> Result<(), Halt> {
+    for process in sweep.processes.values() {
+        sink.record(&format!("process/{which}_sweep"), process)?;
+    }
+    for socket in sweep.sockets.values() {
+        sink.record(&format!("network/{which}_sweep"), socket)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct Change<'a, T> {
+    change: &'static str,
+    /// When the last sweep saw it, by the host's clock.
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<&'a T>,
+}
+
+fn changes(before: &Sweep, now: &Sweep, sink: &mut Sink<'_>) -> Result<(), Halt> {
+    let same_process = |a: &Glance, b: &Glance| a.essence() == b.essence();
+    for change in differences(&before.processes, &now.processes, same_process) {
+        sink.record("process/changes", &change)?;
+    }
+    for change in differences(&before.sockets, &now.sockets, |a, b| a == b) {
+        sink.record("network/changes", &change)?;
+    }
+    Ok(())
+}
+
+fn differences<'a, K: Ord, T>(
+    before: &'a BTreeMap<K, T>,
+    now: &'a BTreeMap<K, T>,
+    same: impl Fn(&T, &T) -> bool,
+) -> Vec<Change<'a, T>> {
+    let at = rfc3339(clocks().utc_ns);
+    let change = |change, before, after| Change { change, at: at.clone(), before, after };
+    let gone = before.iter().filter(|(key, _)| !now.contains_key(key)).map(|(_, old)| change("gone", Some(old), None));
+    let rest = now.iter().filter_map(|(key, new)| match before.get(key) {
+        None => Some(change("appeared", None, Some(new))),
+        Some(old) if !same(old, new) => Some(change("changed", Some(old), Some(new))),
+        Some(_) => None,
+    });
+    gone.chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_name_what_came_went_and_changed() {
+        let map = |pairs: &[(i32, &'static str)]| pairs.iter().copied().collect::<BTreeMap<_, _>>();
+        let (before, now) = (map(&[(1, "init"), (2, "sh"), (3, "a")]), map(&[(1, "init"), (3, "b"), (4, "new")]));
+        let found = differences(&before, &now, |a, b| a == b);
+        let words: Vec<&str> = found.iter().map(|change| change.change).collect();
+        assert_eq!(words, ["gone", "changed", "appeared"]);
+        assert_eq!((found[1].before, found[1].after), (Some(&"a"), Some(&"b")));
+    }
+}

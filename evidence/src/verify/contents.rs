@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::stream::RawStream;
-use super::{Limits, Problem};
+use super::{Limits, Problem, problem};
 use crate::digest::{Digest, Hasher};
 use crate::inventory::{self, EntryError, FileType, Name};
 use crate::manifest::Manifest;
@@ -154,7 +154,7 @@ impl Check {
         self.problem(Problem::Inventory {
             part,
             line,
-            reason: reason.to_string(),
+            reason: problem::plain(&reason.to_string()),
         });
     }
 

@@ -167,7 +167,7 @@ pub fn verify(
     // Without CHAIN, a segment that is not in the chain has been named as one that does not continue it.
     listed.retain(|key| !linked || Stream::of_key(key).is_none());
     run.problems
-        .extend(listed.into_iter().map(|key| Problem::Extra { key }));
+        .extend(listed.iter().map(|key| Problem::extra(key)));
 
     let sealed = manifest.as_ref().map(|(manifest, _)| manifest);
     let totals = chain
@@ -201,10 +201,8 @@ fn verdict(problems: &[Problem], manifest: Option<&Manifest>) -> Verdict {
 }
 
 fn words(streams: impl Iterator<Item = Stream>) -> String {
-    streams
-        .map(|stream| format!("{stream:?} "))
-        .collect::<String>()
-        .to_lowercase()
+    let words: Vec<String> = streams.map(|stream| format!("{stream:?}")).collect();
+    words.join(" and ").to_lowercase()
 }
 
 /// Sums over the streams of a collection.

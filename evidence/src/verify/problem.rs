@@ -12,7 +12,7 @@ use crate::member::TarError;
 /// Something that is not as the agent wrote it.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    #[error("{key} is listed by the chain, but is not there")]
+    #[error("{key} is missing")]
     Missing { key: String },
     #[error("{key} is there, but belongs to no collection or is not listed by the chain")]
     Extra { key: String },
@@ -62,7 +62,25 @@ pub enum Problem {
     Limit { what: &'static str, limit: u64 },
 }
 
+/// Longest piece of a message that comes from the collection, in characters.
+const MAX_SHOWN: usize = 300;
+
+/// Text for messages: whatever could steer a terminal, or look like other text, is escaped, and the rest is cut.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .take(MAX_SHOWN)
+        .map(|c| match c {
+            ' '..='~' => c.to_string(),
+            _ => c.escape_default().to_string(),
+        })
+        .collect()
+}
+
 impl Problem {
+    pub(super) fn extra(key: &str) -> Self {
+        Self::Extra { key: plain(key) }
+    }
+
     pub(super) fn unreadable(key: &str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing {
@@ -83,11 +101,11 @@ impl Problem {
     }
 
     pub(super) fn chain(error: &ChainError) -> Self {
-        Self::Chain(error.to_string())
+        Self::Chain(plain(&error.to_string()))
     }
 
     pub(super) fn manifest(error: &ManifestError) -> Self {
-        Self::Manifest(error.to_string())
+        Self::Manifest(plain(&error.to_string()))
     }
 
     pub(super) fn tar(error: &TarError) -> Self {
@@ -135,5 +153,18 @@ impl Serialize for Problem {
         fields.serialize_field("code", self.code())?;
         fields.serialize_field("message", &self.to_string())?;
         fields.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_can_not_steer_a_terminal_nor_fill_it() {
+        let hostile = format!("\u{1b}[2J\u{202e}\n{}", "x".repeat(1 << 20));
+        let message = Problem::extra(&hostile).to_string();
+        assert!(message.starts_with("\\u{1b}[2J\\u{202e}\\nx"), "{message}");
+        assert!(message.len() < 500);
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// What a vector is expected to say; the same text is there for other implementations.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     pub about: String,
@@ -24,6 +24,7 @@ pub struct Expected {
 }
 
 /// A vector on disk.
+#[derive(Clone)]
 pub struct Stored {
     pub name: String,
     pub collection: PathBuf,

@@ -76,6 +76,18 @@ pub fn all() -> Vec<Vector> {
             interrupted(1024),
         ),
         Vector::valid(
+            "interrupted-in-a-long-name",
+            "interrupted",
+            "Neither CHAIN nor manifest; the tar ends between a long name and its member.",
+            in_a_long_name(),
+        ),
+        Vector::valid(
+            "interrupted-after-a-part",
+            "interrupted",
+            "Neither CHAIN nor manifest; a part of the inventory lists the members before it.",
+            after_a_part(),
+        ),
+        Vector::valid(
             "interrupted-two-streams",
             "interrupted",
             "Neither CHAIN nor manifest; the links alone give the order of both streams.",
@@ -266,6 +278,25 @@ fn interrupted(keep: usize) -> Objects {
     collection.segment(Stream::Evidence, first);
     collection.segment(Stream::Evidence, &rest[..keep]);
     collection.cut()
+}
+
+fn in_a_long_name() -> Objects {
+    let mut archive = Archive::usual();
+    let cut = archive.raw.len() + 1024;
+    archive.file(&[b'n'; 300], b"x");
+    let mut collection = Collection::new();
+    collection.segment(Stream::Evidence, &archive.raw[..cut]);
+    collection.cut()
+}
+
+fn after_a_part() -> Objects {
+    let mut archive = Archive::usual();
+    archive.file(&[b'n'; 300], b"x");
+    archive.spill();
+    archive.link(&[b'l'; 300], &[b't'; 300]);
+    archive.file(b"[root]/etc/passwd", &[b'x'; 5000]);
+    archive.raw.truncate(archive.raw.len() - 1000);
+    Collection::in_three(&archive).cut()
 }
 
 fn interrupted_two_streams() -> Objects {

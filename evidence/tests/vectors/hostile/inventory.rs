@@ -160,6 +160,12 @@ fn places() -> Vec<Vector> {
             interrupted_member_differs(),
         ),
         Vector::altered(
+            "interrupted-line-missing",
+            &["member"],
+            "Neither CHAIN nor manifest, and an archive that ends: no line names a member.",
+            interrupted_line_missing(),
+        ),
+        Vector::altered(
             "interrupted-tar-damaged",
             &["tar"],
             "Neither CHAIN nor manifest, and the tar goes on with bytes that are no header.",
@@ -252,6 +258,12 @@ fn interrupted_member_differs() -> Objects {
     archive.spill();
     archive.file(b"[root]/etc/passwd", b"root:x:0:0\n");
     Collection::of(&archive).cut()
+}
+
+fn interrupted_line_missing() -> Objects {
+    let mut archive = Archive::usual();
+    archive.member(b"[root]/etc/passwd", b"root:x:0:0\n");
+    Collection::of(&archive.end()).cut()
 }
 
 fn interrupted_tar_damaged() -> Objects {

@@ -35,13 +35,18 @@ fn texts() -> Vec<Vector> {
                     1,
                 )
             }),
-        )
-        .unseen_by_the_shell(),
+        ),
         Vector::altered(
             "manifest-unknown-field",
             &["manifest"],
             "A field that format 1 does not have.",
             replaced(|text| text.replacen("\"reasons\":[]", "\"readers\":[],\"reasons\":[]", 1)),
+        ),
+        Vector::altered(
+            "manifest-unknown-field-inside",
+            &["manifest"],
+            "A field of a part that format 1 does not have.",
+            replaced(|text| text.replacen("\"pid\":", "\"past\":0,\"pid\":", 1)),
         )
         .unseen_by_the_shell(),
         Vector::altered(

@@ -93,7 +93,7 @@ fn kinds() -> Vec<Vector> {
         kind("member-block-device", "A member is a block device.", b'4'),
         kind("member-directory", "A member is a directory.", b'5'),
         kind("member-fifo", "A member is a FIFO.", b'6'),
-        kind("member-sparse", "A member is a sparse file of GNU's.", b'S'),
+        kind("member-sparse", "A member is a sparse file of GNU's.", b'S').unseen_by_the_shell(),
         kind(
             "member-volume-label",
             "A member is a volume label of GNU's.",

@@ -1,0 +1,160 @@
+//! `packaging/verify.sh` against the vectors: what it must find, and what docs/format.md says that it can not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "this is a test of a program: it runs it, and may fail loudly"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+
+use common::Stored;
+use evidence::Exit;
+use evidence::objects::Directory;
+use evidence::verify::{Limits, verify};
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/verify.sh")
+}
+
+fn run(folder: &Path) -> Output {
+    Command::new("sh")
+        .arg(script())
+        .arg(folder)
+        .output()
+        .unwrap()
+}
+
+/// Whether all that the script needs is there. It says itself what is missing.
+fn ready() -> bool {
+    let output = run(&common::folder().join("valid/minimal/collection"));
+    if output.status.code() != Some(1) {
+        return true;
+    }
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("SKIPPED: {why}");
+    false
+}
+
+/// What is wrong with the script's answer to a vector, if anything.
+fn judge(vector: &Stored) -> Option<String> {
+    let output = run(&vector.collection);
+    let code = output.status.code();
+    let exit = Exit::ALL
+        .iter()
+        .find(|exit| exit.word() == vector.expected.verdict)
+        .unwrap();
+    let unseen = *exit == Exit::Altered && vector.expected.shell == "pass";
+    let right = match unseen {
+        true => matches!(code, Some(0 | 3 | 21)),
+        false => code == Some(i32::from(exit.code())),
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (!right).then(|| {
+        format!(
+            "{}: {code:?} where {} is due\n{text}",
+            vector.name,
+            exit.word()
+        )
+    })
+}
+
+#[test]
+fn the_script_agrees_with_every_vector() {
+    if !ready() {
+        return;
+    }
+    let vectors = Mutex::new([common::stored("valid"), common::stored("hostile")].concat());
+    let wrong = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let Some(vector) = vectors.lock().unwrap().pop() else {
+                        return;
+                    };
+                    wrong.lock().unwrap().extend(judge(&vector));
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The table of docs/format.md names each flaw that the script does not see, and no other.
+#[test]
+fn the_table_of_blind_spots_is_that_of_the_vectors() {
+    let specification =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md"))
+            .unwrap();
+    for vector in common::stored("hostile") {
+        let unseen = vector.expected.verdict == "altered" && vector.expected.shell == "pass";
+        let named = specification.contains(&format!("\n| `{}` |", vector.name));
+        assert_eq!(unseen, named, "{}", vector.name);
+    }
+}
+
+#[test]
+fn names_of_files_can_not_steer_a_terminal() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy(
+        &common::files(&common::folder().join("valid/minimal/collection")),
+        folder.path(),
+    );
+    fs::write(folder.path().join("\u{1b}]0;x\u{7}\nproblem: none"), "").unwrap();
+    symlink("CHAIN", folder.path().join("\u{202e}link")).unwrap();
+
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(i32::from(Exit::Altered.code())));
+    let harmless = |bytes: &[u8]| bytes.iter().all(|b| matches!(b, b'\n' | b' '..=b'~'));
+    assert!(harmless(&output.stdout) && harmless(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 3);
+
+    let report = verify(&Directory::new(folder.path()), &Limits::default(), &|_| {}).unwrap();
+    assert_eq!(report.problems.len(), 2);
+    assert!(
+        report
+            .problems
+            .iter()
+            .all(|problem| problem.to_string().is_ascii()
+                && harmless(problem.to_string().as_bytes()))
+    );
+}
+
+fn copy(files: &BTreeMap<String, Vec<u8>>, to: &Path) {
+    for (key, bytes) in files {
+        let path = to.join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_folder_is_a_wrong_use() {
+    if !ready() {
+        return;
+    }
+    let output = run(Path::new("/nonexistent"));
+    assert_eq!(output.status.code(), Some(i32::from(Exit::Usage.code())));
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(
+        run(empty.path()).status.code(),
+        Some(i32::from(Exit::NotACollection.code()))
+    );
+}

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use evidence::inventory::FileType;
 use globset::{GlobBuilder, GlobMatcher};
+use nix::errno::Errno;
 
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::{DirEntry, Host, HostError, SMALL};
@@ -167,9 +168,12 @@ impl Artifact for &'static Files {
             let Some(pattern) = Pattern::new(&glob) else {
                 continue;
             };
-            let mut visit = |path: &Path| {
+            let mut visit = |path: &Path, error: Option<HostError>| {
                 found = true;
-                take(host, path, sink)
+                match error {
+                    None => take(host, path, sink),
+                    Some(error) => sink.lost(path, &error),
+                }
             };
             walk(host, &pattern, &mut visit)?;
         }
@@ -205,8 +209,10 @@ pub fn glob(host: &Host, glob: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     if let Some(pattern) = Pattern::new(glob) {
         // The visitor never halts.
-        let _ = walk(host, &pattern, &mut |path| {
-            paths.push(path.to_owned());
+        let _ = walk(host, &pattern, &mut |path, error| {
+            if error.is_none() {
+                paths.push(path.to_owned());
+            }
             Ok(())
         });
     }
@@ -286,41 +292,21 @@ impl Pattern {
     }
 }
 
+/// What [`walk`] tells of: a match, or a directory that could not be listed and why.
+type Visit<'a> = &'a mut dyn FnMut(&Path, Option<HostError>) -> Result<(), Halt>;
+
 /// Visits each match below the pattern's base, in the order of names, directories included.
-fn walk(
-    host: &Host,
-    pattern: &Pattern,
-    visit: &mut dyn FnMut(&Path) -> Result<(), Halt>,
-) -> Result<(), Halt> {
+fn walk(host: &Host, pattern: &Pattern, visit: Visit<'_>) -> Result<(), Halt> {
     let deepest = pattern.depth.unwrap_or(MAX_DEPTH);
-    let base_parts = pattern
-        .base
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_)))
-        .count();
+    let base_parts = parts(&pattern.base);
     let mut folders = vec![pattern.base.clone()];
     while let Some(folder) = folders.pop() {
-        let depth = folder
-            .components()
-            .filter(|part| matches!(part, Component::Normal(_)))
-            .count()
-            - base_parts
-            + 1;
+        let depth = parts(&folder) - base_parts + 1;
         let entries = match host.root().list(&folder) {
             Ok(entries) => entries,
-            // Not there, or a link to what another glob names.
-            Err(error)
-                if error.is_gone()
-                    || matches!(
-                        error,
-                        HostError::Link | HostError::Os(nix::errno::Errno::ENOTDIR)
-                    ) =>
-            {
-                continue;
-            }
-            // The directory itself is what could not be captured: taking it names the reason.
-            Err(_) => {
-                visit(&folder)?;
+            Err(error) if is_elsewhere(&error) => continue,
+            Err(error) => {
+                visit(&folder, Some(error))?;
                 continue;
             }
         };
@@ -328,7 +314,7 @@ fn walk(
         for entry in entries {
             let path = folder.join(&entry.name);
             if pattern.matcher.is_match(&path) {
-                visit(&path)?;
+                visit(&path, None)?;
             }
             if depth < deepest && is_directory(host, &path, &entry) {
                 below.push(path);
@@ -338,6 +324,17 @@ fn walk(
         folders.extend(below.into_iter().rev());
     }
     Ok(())
+}
+
+fn parts(path: &Path) -> usize {
+    path.components()
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .count()
+}
+
+/// Not there, or a link to what another glob names by its real path.
+fn is_elsewhere(error: &HostError) -> bool {
+    error.is_gone() || matches!(error, HostError::Link | HostError::Os(Errno::ENOTDIR))
 }
 
 fn is_directory(host: &Host, path: &Path, entry: &DirEntry) -> bool {

@@ -12,6 +12,7 @@ mod recovered;
 pub mod runner;
 pub mod sessions;
 mod sink;
+pub mod sockets;
 mod users;
 
 use std::time::Duration;

@@ -227,7 +227,12 @@ fn host_key(arguments: &Arguments, host: &Host) -> Result<HostKey, Failure> {
 fn collection_id() -> Result<CollectionId, Failure> {
     let internal = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error);
     let mut random = [0; 4];
-    getrandom::fill(&mut random).map_err(|error| internal(&error))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("the kernel gives no random bytes: {error}"),
+        )
+    })?;
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
     let time = OffsetDateTime::now_utc()
         .format(&format)

@@ -15,16 +15,26 @@ pub fn members(folder: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let name = entry.path_bytes().into_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();
-        assert!(members.insert(name.clone(), content).is_none(), "{} is there twice", name.escape_ascii());
+        assert!(
+            members.insert(name.clone(), content).is_none(),
+            "{} is there twice",
+            name.escape_ascii()
+        );
     }
     members
 }
 
 /// The tar that `cat evidence/* | zstd -d` makes.
 pub fn raw_tar(folder: &Path) -> Vec<u8> {
-    let mut segments: Vec<_> = std::fs::read_dir(folder.join("evidence")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut segments: Vec<_> = std::fs::read_dir(folder.join("evidence"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     segments.sort();
-    let whole: Vec<u8> = segments.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+    let whole: Vec<u8> = segments
+        .iter()
+        .flat_map(|path| std::fs::read(path).unwrap())
+        .collect();
     zstd::decode_all(whole.as_slice()).unwrap()
 }
 
@@ -33,11 +43,23 @@ pub fn table(members: &BTreeMap<Vec<u8>, Vec<u8>>, name: &str) -> Vec<Value> {
     let stem = name.strip_suffix(".jsonl").unwrap();
     let is_part = |member: &&Vec<u8>| {
         let member = String::from_utf8_lossy(member).into_owned();
-        let rest = member.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".jsonl")).map(str::to_owned);
-        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok()))
+        let rest = member
+            .strip_prefix(stem)
+            .and_then(|rest| rest.strip_suffix(".jsonl"))
+            .map(str::to_owned);
+        rest.is_some_and(|rest| {
+            rest.is_empty()
+                || rest
+                    .strip_prefix('.')
+                    .is_some_and(|n| n.parse::<u32>().is_ok())
+        })
     };
     let parts = members.keys().filter(is_part);
-    parts.flat_map(|part| members[part].split(|b| *b == b'\n')).filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    parts
+        .flat_map(|part| members[part].split(|b| *b == b'\n'))
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
 }
 
 /// The manifest in `folder`.
@@ -48,5 +70,8 @@ pub fn manifest(folder: &Path) -> Value {
 /// The report on one artifact.
 pub fn artifact<'a>(manifest: &'a Value, name: &str) -> &'a Value {
     let artifacts = manifest["artifacts"].as_array().unwrap();
-    artifacts.iter().find(|artifact| artifact["name"] == name).unwrap_or_else(|| panic!("no artifact {name}"))
+    artifacts
+        .iter()
+        .find(|artifact| artifact["name"] == name)
+        .unwrap_or_else(|| panic!("no artifact {name}"))
 }

@@ -17,11 +17,23 @@ fn a_whole_collection_verifies_and_says_what_it_is() {
 
     let folder = folder(to.path(), &ended.prefix());
     let manifest = collection::manifest(&folder);
-    assert_eq!((manifest["case"]["operator"].as_str(), manifest["case"]["reason"].as_str()), (Some("ana"), Some("GuardDuty 1234")));
+    assert_eq!(
+        (
+            manifest["case"]["operator"].as_str(),
+            manifest["case"]["reason"].as_str()
+        ),
+        (Some("ana"), Some("GuardDuty 1234"))
+    );
     let bytes = std::fs::read(folder.join("manifest.json")).unwrap();
-    assert_eq!(receipt["manifest_sha256"], hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes)));
+    assert_eq!(
+        receipt["manifest_sha256"],
+        hex::encode(<sha2::Sha256 as sha2::Digest>::digest(bytes))
+    );
     let exe = std::fs::read(agent.program()).unwrap();
-    assert_eq!(manifest["tool"]["sha256"], hex::encode(<sha2::Sha256 as sha2::Digest>::digest(exe)));
+    assert_eq!(
+        manifest["tool"]["sha256"],
+        hex::encode(<sha2::Sha256 as sha2::Digest>::digest(exe))
+    );
 
     // A partial run says so by its code, its status and its reasons, all three or none.
     let partial = ended.code == 3;
@@ -29,12 +41,25 @@ fn a_whole_collection_verifies_and_says_what_it_is() {
     assert_eq!(manifest["reasons"].as_array().unwrap().is_empty(), !partial);
 
     let (verified, report) = verify(&agent, folder.to_str().unwrap());
-    assert_eq!((verified.code, report["problems"].as_array().unwrap().len()), (ended.code, 0), "{report}");
+    assert_eq!(
+        (verified.code, report["problems"].as_array().unwrap().len()),
+        (ended.code, 0),
+        "{report}"
+    );
     assert_eq!(report["members"], receipt["members"]);
     let with_receipt = |sha256: &str| {
-        run(agent.command().args(["verify", folder.to_str().unwrap(), "--manifest-sha256", sha256])).code
+        run(agent.command().args([
+            "verify",
+            folder.to_str().unwrap(),
+            "--manifest-sha256",
+            sha256,
+        ]))
+        .code
     };
-    assert_eq!(with_receipt(receipt["manifest_sha256"].as_str().unwrap()), ended.code);
+    assert_eq!(
+        with_receipt(receipt["manifest_sha256"].as_str().unwrap()),
+        ended.code
+    );
     assert_eq!(with_receipt(&"0".repeat(64)), 20);
 }
 
@@ -46,11 +71,34 @@ fn artifacts_run_in_the_order_of_volatility_and_each_has_an_outcome() {
     let to = tempfile::tempdir().unwrap();
     let ended = collect(&agent, to.path().to_str().unwrap(), &SMALL);
     let manifest = collection::manifest(&folder(to.path(), &ended.prefix()));
-    let names = |values: &Value| values.as_array().unwrap().iter().map(|v| v["name"].clone()).collect::<Vec<_>>();
+    let names = |values: &Value| {
+        values
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v["name"].clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(&Value::from(specs)), names(&manifest["artifacts"]));
-    let outcomes: Vec<&str> = manifest["artifacts"].as_array().unwrap().iter().map(|a| a["outcome"].as_str().unwrap()).collect();
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == "skipped").count(), outcomes.len() - 2);
-    let times: Vec<i64> = manifest["artifacts"].as_array().unwrap().iter().map(|a| a["started"]["monotonic_ns"].as_i64().unwrap()).collect();
+    let outcomes: Vec<&str> = manifest["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["outcome"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == "skipped")
+            .count(),
+        outcomes.len() - 2
+    );
+    let times: Vec<i64> = manifest["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["started"]["monotonic_ns"].as_i64().unwrap())
+        .collect();
     assert!(times.is_sorted(), "{times:?}");
 }
 
@@ -66,13 +114,33 @@ fn the_tar_opens_with_the_log_and_ends_with_the_inventory() {
         .unwrap()
         .map(|entry| String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned())
         .collect();
-    assert_eq!((names.first().unwrap().as_str(), names.last().unwrap().as_str()), ("uac.log", "inventory.jsonl"));
+    assert_eq!(
+        (
+            names.first().unwrap().as_str(),
+            names.last().unwrap().as_str()
+        ),
+        ("uac.log", "inventory.jsonl")
+    );
     let members = collection::members(&folder);
-    assert_eq!(members[b"[root]/etc/passwd".as_slice()], std::fs::read("/etc/passwd").unwrap());
+    assert_eq!(
+        members[b"[root]/etc/passwd".as_slice()],
+        std::fs::read("/etc/passwd").unwrap()
+    );
     let inventory = collection::table(&members, "inventory.jsonl");
-    let passwd = inventory.iter().find(|entry| entry["path"] == "[root]/etc/passwd").unwrap();
-    assert_eq!((passwd["status"].as_str(), passwd["artifact"].as_str()), (Some("captured"), Some("accounts")));
-    for member in ["agent/action_log.jsonl", "agent/profile.json", "agent/version.json", "bodyfile/bodyfile.txt"] {
+    let passwd = inventory
+        .iter()
+        .find(|entry| entry["path"] == "[root]/etc/passwd")
+        .unwrap();
+    assert_eq!(
+        (passwd["status"].as_str(), passwd["artifact"].as_str()),
+        (Some("captured"), Some("accounts"))
+    );
+    for member in [
+        "agent/action_log.jsonl",
+        "agent/profile.json",
+        "agent/version.json",
+        "bodyfile/bodyfile.txt",
+    ] {
         assert!(members.contains_key(member.as_bytes()), "{member}");
     }
 }
@@ -91,10 +159,16 @@ fn a_changed_byte_and_a_removed_segment_are_found() {
     std::fs::remove_file(&segment).unwrap();
     std::fs::write(&segment, bad).unwrap();
     let (ended, report) = verify(&agent, folder.to_str().unwrap());
-    assert_eq!((ended.code, report["problems"][0]["code"].as_str()), (20, Some("hash")));
+    assert_eq!(
+        (ended.code, report["problems"][0]["code"].as_str()),
+        (20, Some("hash"))
+    );
     std::fs::remove_file(&segment).unwrap();
     let (ended, report) = verify(&agent, folder.to_str().unwrap());
-    assert_eq!((ended.code, report["problems"][0]["code"].as_str()), (20, Some("missing")));
+    assert_eq!(
+        (ended.code, report["problems"][0]["code"].as_str()),
+        (20, Some("missing"))
+    );
 }
 
 #[test]
@@ -102,18 +176,39 @@ fn a_recorded_tree_stands_in_for_the_machine_and_gives_the_same_twice() {
     let agent = Agent::built().unwrap();
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("etc/cron.d")).unwrap();
-    std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-    std::fs::write(root.path().join("etc/cron.d/evil"), "* * * * * root /tmp/x\n").unwrap();
+    std::fs::write(
+        root.path().join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\n",
+    )
+    .unwrap();
+    std::fs::write(
+        root.path().join("etc/cron.d/evil"),
+        "* * * * * root /tmp/x\n",
+    )
+    .unwrap();
     let inventory = || {
         let to = tempfile::tempdir().unwrap();
-        let more = ["--root", root.path().to_str().unwrap(), "--include", "accounts,scheduled_tasks"];
+        let more = [
+            "--root",
+            root.path().to_str().unwrap(),
+            "--include",
+            "accounts,scheduled_tasks",
+        ];
         let ended = collect(&agent, to.path().to_str().unwrap(), &more);
         assert_eq!(ended.code, 0, "{ended:?}");
         let members = collection::members(&folder(to.path(), &ended.prefix()));
-        let hashes = collection::table(&members, "inventory.jsonl").into_iter().filter(|e| e["path"].as_str().unwrap().starts_with("[root]"));
-        hashes.map(|entry| (entry["path"].to_string(), entry["sha256"].to_string())).collect::<Vec<_>>()
+        let hashes = collection::table(&members, "inventory.jsonl")
+            .into_iter()
+            .filter(|e| e["path"].as_str().unwrap().starts_with("[root]"));
+        hashes
+            .map(|entry| (entry["path"].to_string(), entry["sha256"].to_string()))
+            .collect::<Vec<_>>()
     };
     let first = inventory();
-    assert!(first.iter().any(|(path, _)| path.contains("/etc/cron.d/evil")));
+    assert!(
+        first
+            .iter()
+            .any(|(path, _)| path.contains("/etc/cron.d/evil"))
+    );
     assert_eq!(first, inventory());
 }

@@ -13,6 +13,9 @@ mod bad_input;
 mod bucket;
 mod collection;
 mod directory;
+mod manners;
+mod plants;
+mod static_binary;
 mod store_faults;
 
 use std::path::{Path, PathBuf};
@@ -47,22 +50,36 @@ impl Ended {
 
     /// The receipt, which is the only line on standard output.
     pub fn receipt(&self) -> Value {
-        assert!(self.stdout.is_ascii() && self.stdout.lines().count() == 1, "{self:?}");
+        assert!(
+            self.stdout.is_ascii() && self.stdout.lines().count() == 1,
+            "{self:?}"
+        );
         serde_json::from_str(&self.stdout).expect("the receipt is JSON")
     }
 
     pub fn prefix(&self) -> String {
-        self.receipt()["prefix"].as_str().expect("a prefix").to_owned()
+        self.receipt()["prefix"]
+            .as_str()
+            .expect("a prefix")
+            .to_owned()
     }
 }
 
 pub fn run(command: &mut Command) -> Ended {
-    Ended::of(&command.stdin(Stdio::null()).output().expect("the agent starts"))
+    Ended::of(
+        &command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the agent starts"),
+    )
 }
 
 /// `collect` with artifacts that are small and the same on every machine, unless `more` says otherwise.
 pub fn collect(agent: &Agent, to: &str, more: &[&str]) -> Ended {
-    run(agent.command().args(["collect", "--case", "IR-7", "--quiet", "--to", to]).args(more))
+    run(agent
+        .command()
+        .args(["collect", "--case", "IR-7", "--quiet", "--to", to])
+        .args(more))
 }
 
 /// Artifacts that make a few small segments and need no privileges.
@@ -93,26 +110,38 @@ impl Bucket {
 
     /// The arguments that lead to the bucket.
     pub fn way(&self) -> Vec<String> {
-        ["--endpoint-url", &self.proxy.endpoint(), "--region", REGION].map(str::to_owned).to_vec()
+        ["--endpoint-url", &self.proxy.endpoint(), "--region", REGION]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     pub fn collect(&self, more: &[&str]) -> Ended {
         let to = format!("s3://{BUCKET}/cases");
         let way = self.way();
-        let more: Vec<&str> = way.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let more: Vec<&str> = way
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
         collect(&self.agent, &to, &more)
     }
 
     pub fn verify(&self, prefix: &str) -> (Ended, Value) {
         let place = format!("s3://{BUCKET}/cases/{prefix}");
-        let ended = run(self.agent.command().args(["verify", "--json", &place]).args(self.way()));
+        let ended = run(self
+            .agent
+            .command()
+            .args(["verify", "--json", &place])
+            .args(self.way()));
         let report = serde_json::from_str(&ended.stdout).unwrap_or(Value::Null);
         (ended, report)
     }
 
     /// The manifest as the bucket has it.
     pub fn manifest(&self, prefix: &str) -> Value {
-        let bytes = self.moto.read(BUCKET, &format!("cases/{prefix}/manifest.json"));
+        let bytes = self
+            .moto
+            .read(BUCKET, &format!("cases/{prefix}/manifest.json"));
         serde_json::from_slice(&bytes).expect("a manifest")
     }
 }

@@ -1,0 +1,502 @@
+//! Limits and manners: nothing blocks the agent, signals and deadlines end it well, less rights mean less and say so.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use exhibit_tests::rig::agent::Agent;
+use exhibit_tests::rig::{skip_or_fail, tool};
+use serde_json::Value;
+
+use super::{Ended, collect, collection, folder, run, verify};
+
+/// Starts a run that takes long, because it may use one percent of a core.
+fn slow(agent: &Agent, to: &Path) -> Child {
+    let mut command = agent.command();
+    command
+        .args(["collect", "--quiet", "--cpu-limit", "1", "--to"])
+        .arg(to);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The folder of the only collection below `to`, once it has this segment.
+fn segment(to: &Path, number: u32) -> PathBuf {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        let level = |folder: PathBuf| {
+            std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().path())
+        };
+        let mut found = level(to.into()).flat_map(level).flat_map(level);
+        if let Some(folder) = found.find(|folder| {
+            folder
+                .join(format!("evidence/{number:05}.tar.zst"))
+                .exists()
+        }) {
+            return folder;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("segment {number} never appeared");
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn the_first_signal_finishes_the_manifest() {
+    let agent = Agent::built().unwrap();
+    for name in ["TERM", "INT"] {
+        let to = tempfile::tempdir().unwrap();
+        let child = slow(&agent, to.path());
+        let folder = segment(to.path(), 1);
+        signal(&child, name);
+        let ended = Ended::of(&child.wait_with_output().unwrap());
+        assert_eq!(
+            (ended.code, ended.receipt()["result"].as_str()),
+            (3, Some("partial")),
+            "{ended:?}"
+        );
+        let manifest = collection::manifest(&folder);
+        assert!(
+            manifest["reasons"][0]
+                .as_str()
+                .unwrap()
+                .contains("interrupted by a signal"),
+            "{}",
+            manifest["reasons"]
+        );
+        let (verified, report) = verify(&agent, folder.to_str().unwrap());
+        assert_eq!(
+            (verified.code, report["problems"].as_array().unwrap().len()),
+            (3, 0),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once_and_the_prefix_verifies() {
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let child = slow(&agent, to.path());
+    let folder = segment(to.path(), 0);
+    // Both are pending when it goes on, so that it has no time to finish in between.
+    ["STOP", "TERM", "INT", "CONT"]
+        .iter()
+        .for_each(|name| signal(&child, name));
+    let ended = child.wait_with_output().unwrap();
+    let code = ended.status.code().unwrap();
+    assert!(code == 143 || code == 130, "{ended:?}");
+    assert_eq!(ended.stdout, b"", "no receipt");
+    assert_eq!(verify(&agent, folder.to_str().unwrap()).0.code, 21);
+}
+
+#[test]
+fn killed_at_any_moment_what_is_there_verifies() {
+    let agent = Agent::built().unwrap();
+    for round in 0..12 {
+        let to = tempfile::tempdir().unwrap();
+        let mut command = agent.command();
+        command
+            .args(["collect", "--quiet", "--cpu-limit", "20", "--to"])
+            .arg(to.path());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let folder = segment(to.path(), 0);
+        std::thread::sleep(Duration::from_millis(round * 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (ended, report) = verify(&agent, folder.to_str().unwrap());
+        // The kill may come after the manifest: then it is a whole collection.
+        assert!(
+            [21, 0, 3].contains(&ended.code),
+            "round {round}: {report} {ended:?}"
+        );
+        assert!(
+            report["problems"].as_array().unwrap().is_empty(),
+            "round {round}: {report}"
+        );
+    }
+}
+
+#[test]
+fn a_deadline_ends_the_run_with_what_there_is() {
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let ended = collect(
+        &agent,
+        to.path().to_str().unwrap(),
+        &["--cpu-limit", "10", "--deadline", "2s"],
+    );
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let manifest = collection::manifest(&folder(to.path(), &ended.prefix()));
+    let reasons = manifest["reasons"].to_string();
+    assert!(reasons.contains("the run's deadline passed"), "{reasons}");
+    let outcomes: Vec<&Value> = manifest["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| &a["outcome"])
+        .collect();
+    assert!(
+        outcomes.iter().any(|outcome| **outcome == "timed_out"),
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn large_files_are_cut_and_named() {
+    let agent = Agent::built().unwrap();
+    let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(root.path().join("var/log")).unwrap();
+    std::fs::write(root.path().join("var/log/big"), vec![b'x'; 5000]).unwrap();
+    let root = root.path().to_str().unwrap().to_owned();
+    let ended = collect(
+        &agent,
+        to.path().to_str().unwrap(),
+        &[
+            "--root",
+            &root,
+            "--include",
+            "logs",
+            "--max-file-size",
+            "1K",
+        ],
+    );
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let members = collection::members(&folder(to.path(), &ended.prefix()));
+    assert_eq!(members[b"[root]/var/log/big".as_slice()].len(), 1024);
+    let inventory = collection::table(&members, "inventory.jsonl");
+    let big = inventory
+        .iter()
+        .find(|entry| entry["path"] == "[root]/var/log/big")
+        .unwrap();
+    assert_eq!(
+        (big["status"].as_str(), big["metadata"]["size"].as_u64()),
+        (Some("truncated"), Some(5000))
+    );
+}
+
+#[test]
+fn fifos_sockets_devices_and_odd_names_are_no_trap() {
+    let agent = Agent::built().unwrap();
+    let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = root.path().join("var/log");
+    std::fs::create_dir_all(&log).unwrap();
+    let names: [&[u8]; 6] = [
+        b"new\nline",
+        b"esc\x1b[31m",
+        b"pipe|name",
+        b"\xff\xfe",
+        "rtl\u{202e}gpj.exe".as_bytes(),
+        &[b'n'; 255],
+    ];
+    for name in names {
+        std::fs::write(
+            log.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name)),
+            name,
+        )
+        .unwrap();
+    }
+    assert!(
+        Command::new("mkfifo")
+            .arg(log.join("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let _socket = std::os::unix::net::UnixListener::bind(log.join("socket")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", log.join("link")).unwrap();
+    let root_path = root.path().to_str().unwrap();
+    let ended = collect(
+        &agent,
+        to.path().to_str().unwrap(),
+        &["--root", root_path, "--include", "logs"],
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let folder = folder(to.path(), &ended.prefix());
+    let members = collection::members(&folder);
+    for name in names {
+        assert_eq!(
+            members[[b"[root]/var/log/".as_slice(), name].concat().as_slice()],
+            name,
+            "{}",
+            name.escape_ascii()
+        );
+    }
+    let inventory = collection::table(&members, "inventory.jsonl");
+    let kind = |path: &str| {
+        inventory
+            .iter()
+            .find(|e| e["path"] == path)
+            .unwrap_or_else(|| panic!("{path}"))["type"]
+            .clone()
+    };
+    assert_eq!(kind("[root]/var/log/fifo"), "fifo");
+    assert_eq!(kind("[root]/var/log/socket"), "socket");
+    assert_eq!(kind("[root]/var/log/link"), "symlink");
+    assert_eq!(
+        members[b"[root]/var/log/link".as_slice()],
+        b"",
+        "the link is stored, not what it names"
+    );
+    assert_eq!(verify(&agent, folder.to_str().unwrap()).0.code, 0);
+}
+
+/// Mounts a FUSE file system that never answers on the folder given, in a namespace of its own, then runs the rest.
+const DEAD_FUSE: &str = r#"
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0
+libc.mount(None, b"/", None, 0x44000, None)
+fuse = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+if libc.mount(b"dead", sys.argv[1].encode(), b"fuse", 0, options) != 0:
+    sys.exit(99)
+sys.exit(subprocess.run(sys.argv[2:], pass_fds=[fuse]).returncode)
+"#;
+
+fn with_dead_fuse(agent: &Agent, mount: &Path, arguments: &[&str]) -> Option<Ended> {
+    if tool("python3").is_none() || !Path::new("/dev/fuse").exists() {
+        skip_or_fail("python3 or /dev/fuse is missing");
+        return None;
+    }
+    let command = agent.command();
+    let program = command.get_program().to_owned();
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", DEAD_FUSE])
+        .arg(mount)
+        .arg(program)
+        .args(arguments)
+        .env_clear();
+    python.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let ended = run(&mut python);
+    if ended.code == 99 {
+        skip_or_fail("FUSE can not be mounted");
+        return None;
+    }
+    Some(ended)
+}
+
+#[test]
+fn a_mount_that_never_answers_is_named_and_not_touched() {
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let mount = Path::new("/var/log").join(format!("exhibit-test-{}", std::process::id()));
+    if std::fs::create_dir(&mount).is_err() {
+        return skip_or_fail("/var/log can not be written");
+    }
+    let ended = with_dead_fuse(
+        &agent,
+        &mount,
+        &[
+            "collect",
+            "--quiet",
+            "--include",
+            "logs",
+            "--to",
+            to.path().to_str().unwrap(),
+        ],
+    );
+    std::fs::remove_dir(&mount).unwrap();
+    let Some(ended) = ended else { return };
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let members = collection::members(&folder(to.path(), &ended.prefix()));
+    let inventory = collection::table(&members, "inventory.jsonl");
+    let path = format!("[root]{}", mount.display());
+    let entry = inventory
+        .iter()
+        .find(|entry| entry["path"] == path.as_str())
+        .expect("the mount is listed");
+    assert_eq!(entry["status"], "skipped");
+    assert!(
+        entry["reason"].as_str().unwrap().contains("fuse"),
+        "{entry}"
+    );
+}
+
+#[test]
+fn a_read_that_never_returns_costs_its_deadline_and_is_named() {
+    let agent = Agent::built().unwrap();
+    let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // A tree of its own has no mountinfo, so the mount is only met when it is touched.
+    std::fs::create_dir_all(root.path().join("var/log/dead")).unwrap();
+    std::fs::write(root.path().join("var/log/alive"), "alive").unwrap();
+    let arguments = [
+        "collect",
+        "--quiet",
+        "--include",
+        "logs",
+        "--root",
+        root.path().to_str().unwrap(),
+        "--to",
+        to.path().to_str().unwrap(),
+    ];
+    let Some(ended) = with_dead_fuse(&agent, &root.path().join("var/log/dead"), &arguments) else {
+        return;
+    };
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let folder = folder(to.path(), &ended.prefix());
+    let members = collection::members(&folder);
+    assert_eq!(members[b"[root]/var/log/alive".as_slice()], b"alive");
+    let inventory = collection::table(&members, "inventory.jsonl");
+    assert!(
+        inventory.iter().any(|entry| entry["status"] == "timed_out"),
+        "{inventory:?}"
+    );
+    assert!(
+        collection::manifest(&folder)["impact"]["abandoned_reads"]
+            .as_u64()
+            .unwrap()
+            >= 1
+    );
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+#[test]
+fn without_root_it_collects_less_and_names_each_loss() {
+    if !is_root() {
+        return skip_or_fail("only root can become somebody else");
+    }
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(
+        to.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let program = to.path().join("agent");
+    std::fs::copy(agent.program(), &program).unwrap();
+    let nobody = Agent::at(&program);
+    let mut command = nobody.command();
+    command
+        .uid(65534)
+        .gid(65534)
+        .current_dir(to.path())
+        .args(["collect", "--quiet", "--to", "out"]);
+    let ended = run(&mut command);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let folder = folder(&to.path().join("out"), &ended.prefix());
+    let manifest = collection::manifest(&folder);
+    assert_eq!(
+        (
+            manifest["host"]["uid"].as_u64(),
+            manifest["status"].as_str()
+        ),
+        (Some(65534), Some("partial"))
+    );
+    assert!(
+        collection::artifact(&manifest, "processes")["losses"]["denied:EACCES"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
+    let members = collection::members(&folder);
+    let inventory = collection::table(&members, "inventory.jsonl");
+    let shadow = inventory
+        .iter()
+        .find(|entry| entry["path"] == "[root]/etc/shadow")
+        .unwrap();
+    assert_eq!(
+        (shadow["status"].as_str(), shadow["errno"].as_str()),
+        (Some("denied"), Some("EACCES"))
+    );
+    assert!(
+        members.contains_key(b"[root]/etc/passwd".as_slice()),
+        "what can be read is there"
+    );
+}
+
+#[test]
+fn without_the_right_to_trace_the_loss_is_named() {
+    let (true, Some(setpriv)) = (is_root(), tool("setpriv")) else {
+        return skip_or_fail("root and setpriv are needed");
+    };
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let mut other = Command::new("/bin/sleep")
+        .arg("600")
+        .uid(65534)
+        .spawn()
+        .unwrap();
+    let mut command = Command::new(setpriv);
+    command
+        .args([
+            "--bounding-set",
+            "-sys_ptrace,-dac_override,-dac_read_search",
+        ])
+        .arg(agent.program())
+        .args(["collect", "--quiet", "--include", "processes", "--to"])
+        .arg(to.path());
+    let ended = run(&mut command);
+    let _ = other.kill();
+    let _ = other.wait();
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let members = collection::members(&folder(to.path(), &ended.prefix()));
+    let records = collection::table(&members, "live_response/process/processes.jsonl");
+    let record = records
+        .iter()
+        .find(|record| record["process"]["pid"] == other.id())
+        .unwrap();
+    assert_eq!(record["exhibit"]["errors"]["environ"], "EACCES", "{record}");
+}
+
+#[test]
+fn in_a_container_it_sees_the_container() {
+    let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
+        return skip_or_fail("root and unshare are needed");
+    };
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let mut command = Command::new(unshare);
+    command
+        .args([
+            "--pid",
+            "--fork",
+            "--mount",
+            "--mount-proc",
+            "--net",
+            "--uts",
+            "--ipc",
+        ])
+        .arg(agent.program())
+        .args(["collect", "--quiet", "--to"])
+        .arg(to.path());
+    let ended = run(&mut command);
+    assert!(ended.code == 0 || ended.code == 3, "{ended:?}");
+    let folder = folder(to.path(), &ended.prefix());
+    let members = collection::members(&folder);
+    let records = collection::table(&members, "live_response/process/processes.jsonl");
+    assert_eq!(records.len(), 1, "the agent alone");
+    assert_eq!(
+        verify(&agent, folder.to_str().unwrap()).1["problems"],
+        serde_json::json!([])
+    );
+}

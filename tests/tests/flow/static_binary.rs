@@ -1,0 +1,278 @@
+//! The binary stands alone: no dynamic section, nothing of the host loaded or run, nothing written.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use exhibit_tests::rig::agent::Agent;
+use exhibit_tests::rig::dns::Dns;
+use exhibit_tests::rig::proxy::{ACCESS_KEY, Proxy};
+use exhibit_tests::rig::{skip_or_fail, tool};
+
+use super::{BUCKET, Bucket, Ended, REGION, SMALL, run};
+
+/// Program headers of types PT_DYNAMIC (2) and PT_INTERP (3), by the ELF-64 layout of elf(5).
+fn dynamic_headers(elf: &[u8]) -> usize {
+    let number = |at: usize, size: usize| {
+        elf[at..at + size]
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count)
+        .filter(|index| [2, 3].contains(&number(start + index * size, 4)))
+        .count()
+}
+
+#[test]
+fn it_has_no_dynamic_section_and_no_interpreter() {
+    let agent = std::fs::read(Agent::built().unwrap().program()).unwrap();
+    assert_eq!(&agent[..4], b"\x7fELF");
+    assert_eq!(dynamic_headers(&agent), 0);
+    assert!(
+        dynamic_headers(&std::fs::read("/bin/sleep").unwrap()) > 0,
+        "the check can fail"
+    );
+}
+
+/// A root with nothing but the agent, `/proc` and `/sys`.
+fn empty_root() -> Option<(tempfile::TempDir, Unmount)> {
+    let root = tempfile::tempdir().unwrap();
+    let program = root.path().join("agent");
+    std::fs::copy(Agent::built().unwrap().program(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut mounted = Unmount(Vec::new());
+    for kind in ["proc", "sysfs"] {
+        let point = root
+            .path()
+            .join(if kind == "proc" { "proc" } else { "sys" });
+        std::fs::create_dir(&point).unwrap();
+        if !Command::new("mount")
+            .args(["-t", kind, kind])
+            .arg(&point)
+            .status()
+            .unwrap()
+            .success()
+        {
+            skip_or_fail("proc and sysfs can not be mounted");
+            return None;
+        }
+        mounted.0.push(point);
+    }
+    Some((root, mounted))
+}
+
+struct Unmount(Vec<std::path::PathBuf>);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        for point in &self.0 {
+            let _ = Command::new("umount").arg("-l").arg(point).status();
+        }
+    }
+}
+
+#[test]
+fn in_an_empty_root_it_collects_and_finds_the_store_by_its_name() {
+    let Some(bucket) = Bucket::start() else {
+        return;
+    };
+    let Some((root, _mounted)) = empty_root() else {
+        return;
+    };
+    let proxy = Proxy::start_tls(bucket.moto.address(), &["store.exhibit.test"]);
+    std::fs::write(root.path().join("ca.pem"), proxy.ca_pem()).unwrap();
+    let dns = Dns::start(&["store.exhibit.test"]).unwrap();
+    let endpoint = format!("https://store.exhibit.test:{}", proxy.address().port());
+    let (to, nameserver) = (format!("s3://{BUCKET}/cases"), dns.address().to_string());
+    let mut chroot = Command::new(tool("chroot").expect("chroot"));
+    chroot.arg(root.path()).args([
+        "/agent", "collect", "--quiet", "--to", &to, "--region", REGION,
+    ]);
+    chroot.args([
+        "--endpoint-url",
+        &endpoint,
+        "--nameserver",
+        &nameserver,
+        "--ca-bundle",
+        "/ca.pem",
+    ]);
+    chroot.env_clear().env("AWS_EC2_METADATA_DISABLED", "true");
+    chroot
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", "s");
+    let ended = run(&mut chroot);
+    assert!(ended.code == 0 || ended.code == 3, "{ended:?}");
+    let asked = dns.queries();
+    assert!(
+        asked
+            .iter()
+            .any(|query| query.name.trim_end_matches('.') == "store.exhibit.test"),
+        "{asked:?}"
+    );
+    let manifest = bucket.manifest(&ended.prefix());
+    assert_eq!(manifest["store"]["resolved_by"], nameserver);
+    let (verified, report) = bucket.verify(&ended.prefix());
+    assert_eq!(
+        (verified.code, &report["problems"]),
+        (ended.code, &serde_json::json!([])),
+        "{report}"
+    );
+}
+
+/// The system calls of a run with these arguments.
+fn trace(agent: &Agent, arguments: &[&str], calls: &str) -> Option<(Ended, String)> {
+    let Some(strace) = tool("strace") else {
+        skip_or_fail("strace is missing");
+        return None;
+    };
+    let log = agent.home().join("strace.log");
+    let command = agent.command();
+    let program = command.get_program().to_owned();
+    let mut traced = Command::new(strace);
+    traced
+        .args(["-f", "-qq", "-s", "256", "-o"])
+        .arg(&log)
+        .args(["-e", &format!("trace={calls}")])
+        .arg(program)
+        .args(arguments);
+    traced.env_clear().envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let ended = run(&mut traced);
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    Some((ended, text))
+}
+
+#[test]
+fn it_runs_nothing_loads_nothing_and_writes_nothing() {
+    let Some(bucket) = Bucket::start() else {
+        return;
+    };
+    let agent = Agent::built().unwrap().credentials(ACCESS_KEY);
+    let (endpoint, to) = (bucket.proxy.endpoint(), format!("s3://{BUCKET}/cases"));
+    let arguments = [
+        "collect",
+        "--quiet",
+        "--to",
+        &to,
+        "--endpoint-url",
+        &endpoint,
+        "--region",
+        REGION,
+    ];
+    let calls = "execve,execveat,open,openat,openat2,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlinkat,truncate,ftruncate,fallocate,chmod,fchmodat,utimensat,init_module,finit_module";
+    let Some((ended, log)) = trace(&agent, &arguments, calls) else {
+        return;
+    };
+    assert!(ended.code == 0 || ended.code == 3, "{ended:?}");
+    let of = |call: &str| {
+        log.lines()
+            .filter(|line| line.contains(&format!("{call}(")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("execve").len() + of("execveat").len(),
+        1,
+        "its own start: {:?}",
+        of("execve")
+    );
+    assert!(of("openat").len() > 1000, "the trace sees the run");
+    let suspicious = |line: &&str| {
+        let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"]
+            .iter()
+            .any(|flag| line.contains(flag));
+        writes && !line.contains("\"/dev/null\"")
+    };
+    let written: Vec<&str> = log.lines().filter(suspicious).collect();
+    assert!(written.is_empty(), "{written:?}");
+    for call in [
+        "mkdir",
+        "unlink",
+        "rename",
+        "link",
+        "symlink",
+        "truncate",
+        "chmod",
+        "utimensat",
+        "init_module",
+        "creat",
+    ] {
+        let made: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(&format!(" {call}")) && line.contains('('))
+            .filter(|line| !line.contains(" resumed"))
+            .collect();
+        assert!(made.is_empty(), "{call}: {made:?}");
+    }
+    // Libraries of the host are read as evidence from `/etc` and `/proc`, never from where a loader looks.
+    let library = |line: &&str| {
+        line.contains(".so")
+            && ["\"/lib", "\"/usr/lib", "\"/lib64"]
+                .iter()
+                .any(|path| line.contains(path))
+    };
+    let loaded: Vec<&str> = log.lines().filter(library).collect();
+    assert!(loaded.is_empty(), "{loaded:?}");
+    let manifest = bucket.manifest(&ended.prefix());
+    assert_eq!(manifest["impact"]["disk_write_bytes"], 0);
+    assert_eq!(manifest["impact"]["changes"], serde_json::json!([]));
+    assert!(
+        manifest["impact"]["peak_rss_bytes"].as_u64().unwrap() < 96 << 20,
+        "{}",
+        manifest["impact"]
+    );
+}
+
+#[test]
+fn a_name_service_module_of_the_host_is_never_looked_for() {
+    // getaddrinfo of a static glibc would open nsswitch.conf and load what stands there, as root.
+    let Some(bucket) = Bucket::start() else {
+        return;
+    };
+    let dns = Dns::start(&["store.exhibit.test"]).unwrap();
+    let agent = Agent::built().unwrap().credentials(ACCESS_KEY);
+    let endpoint = format!(
+        "http://store.exhibit.test:{}",
+        bucket.proxy.address().port()
+    );
+    let (nameserver, to) = (dns.address().to_string(), format!("s3://{BUCKET}/cases"));
+    let way = [
+        "collect",
+        "--quiet",
+        "--to",
+        &to,
+        "--endpoint-url",
+        &endpoint,
+        "--region",
+        REGION,
+        "--nameserver",
+        &nameserver,
+    ];
+    let Some((ended, log)) = trace(&agent, &[&way[..], &SMALL].concat(), "openat,open") else {
+        return;
+    };
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!dns.queries().is_empty());
+    let asked = |line: &&str| {
+        [
+            "libnss",
+            "/etc/hosts",
+            "/etc/host.conf",
+            "/etc/gai.conf",
+            "ld.so",
+        ]
+        .iter()
+        .any(|name| line.contains(name))
+    };
+    let opened: Vec<&str> = log.lines().filter(asked).collect();
+    assert!(opened.is_empty(), "{opened:?}");
+    assert!(
+        Path::new("/etc/nsswitch.conf").exists() || log.contains("openat"),
+        "the trace sees opens"
+    );
+}

@@ -61,7 +61,10 @@ pub fn u64_of(bytes: &[u8]) -> Option<u64> {
 
 /// Text up to the first NUL, as the kernel's names come.
 pub fn text_of(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
@@ -111,7 +114,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Attributes::new(&bytes[..cut]).count() <= 2);
         }
-        assert_eq!(Attributes::new(&[3, 0, 1, 0, 9, 9]).count(), 0, "shorter than its own header");
+        assert_eq!(
+            Attributes::new(&[3, 0, 1, 0, 9, 9]).count(),
+            0,
+            "shorter than its own header"
+        );
     }
 
     #[test]

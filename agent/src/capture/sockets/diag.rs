@@ -113,7 +113,9 @@ pub fn parse(family: Family, netns: u64, body: &[u8]) -> Result<Socket, Malforme
         Family::Netlink => netlink(body),
         family => inet(family, body),
     };
-    socket.map(|socket| Socket { netns, ..socket }).ok_or(Malformed)
+    socket
+        .map(|socket| Socket { netns, ..socket })
+        .ok_or(Malformed)
 }
 
 fn blank(family: Family, address: Address) -> Socket {
@@ -157,7 +159,11 @@ fn inet(family: Family, body: &[u8]) -> Option<Socket> {
         interface: (interface != 0).then_some(interface),
         rx_queue: Some(rx_queue),
         tx_queue: Some(tx_queue),
-        timer: timer_name(u32::from(timer)).map(|kind| Timer { kind, expires_ms, retransmits: retransmits.into() }),
+        timer: timer_name(u32::from(timer)).map(|kind| Timer {
+            kind,
+            expires_ms,
+            retransmits: retransmits.into(),
+        }),
         cookie,
         ..blank(
             family,
@@ -172,7 +178,9 @@ fn inet(family: Family, body: &[u8]) -> Option<Socket> {
     for (kind, value) in Attributes::new(reader.rest()) {
         match (kind, value, &mut socket.address) {
             (INET_DIAG_CGROUP_ID, id, _) => socket.cgroup_id = u64_of(id),
-            (INET_DIAG_PROTOCOL, [number], Address::Inet { protocol, .. }) if raw => *protocol = Some(*number),
+            (INET_DIAG_PROTOCOL, [number], Address::Inet { protocol, .. }) if raw => {
+                *protocol = Some(*number)
+            }
             _ => {}
         }
     }
@@ -220,7 +228,12 @@ fn unix(body: &[u8]) -> Option<Socket> {
             _ => {}
         }
     }
-    let address = Address::Unix { kind: kind_name(kind.into()), path, peer_inode, file };
+    let address = Address::Unix {
+        kind: kind_name(kind.into()),
+        path,
+        peer_inode,
+        file,
+    };
     let (rx_queue, tx_queue) = queues.unzip();
     Some(Socket {
         inode: u64::from(inode),
@@ -260,14 +273,24 @@ fn packet(body: &[u8]) -> Option<Socket> {
             // `struct packet_diag_info`: the index comes first, the flags sixth.
             PACKET_DIAG_INFO => {
                 interface = value.get(..4).and_then(u32_of).filter(|index| *index != 0);
-                running = value.get(20..24).and_then(u32_of).map(|flags| flags & PDI_RUNNING != 0);
+                running = value
+                    .get(20..24)
+                    .and_then(u32_of)
+                    .map(|flags| flags & PDI_RUNNING != 0);
             }
             PACKET_DIAG_UID => uid = u32_of(value),
-            PACKET_DIAG_FILTER if !value.is_empty() && value.len() <= MAX_FILTER => filter = Some(value.into()),
+            PACKET_DIAG_FILTER if !value.is_empty() && value.len() <= MAX_FILTER => {
+                filter = Some(value.into())
+            }
             _ => {}
         }
     }
-    let address = Address::Packet { kind: kind_name(kind.into()), protocol, running, filter };
+    let address = Address::Packet {
+        kind: kind_name(kind.into()),
+        protocol,
+        running,
+        filter,
+    };
     Some(Socket {
         inode: u64::from(inode),
         state: state_name(7),
@@ -281,7 +304,8 @@ fn packet(body: &[u8]) -> Option<Socket> {
 /// `struct netlink_diag_msg`.
 fn netlink(body: &[u8]) -> Option<Socket> {
     let mut reader = Reader::new(body);
-    let (AF_NETLINK, _, protocol, state) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?) else {
+    let (AF_NETLINK, _, protocol, state) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?)
+    else {
         return None;
     };
     let (port_id, _to_port, _to_group) = (reader.u32()?, reader.u32()?, reader.u32()?);
@@ -291,13 +315,30 @@ fn netlink(body: &[u8]) -> Option<Socket> {
     for (attribute, value) in Attributes::new(reader.rest()) {
         if attribute == NETLINK_DIAG_GROUPS {
             // An array of `unsigned long`; the families of today have fewer than 64 groups.
-            groups = value.get(..8).and_then(u64_of).or_else(|| u32_of(value).map(u64::from)).unwrap_or(0);
+            groups = value
+                .get(..8)
+                .and_then(u64_of)
+                .or_else(|| u32_of(value).map(u64::from))
+                .unwrap_or(0);
         }
     }
     // `enum` of `net/netlink/af_netlink.h`.
-    let state = if state == 1 { state_name(1) } else { state_name(7) };
-    let address = Address::Netlink { protocol, port_id, groups };
-    Some(Socket { inode: u64::from(inode), state, cookie, ..blank(Family::Netlink, address) })
+    let state = if state == 1 {
+        state_name(1)
+    } else {
+        state_name(7)
+    };
+    let address = Address::Netlink {
+        protocol,
+        port_id,
+        groups,
+    };
+    Some(Socket {
+        inode: u64::from(inode),
+        state,
+        cookie,
+        ..blank(Family::Netlink, address)
+    })
 }
 
 #[cfg(test)]

@@ -372,14 +372,18 @@ pub struct Scan {
 impl Scan {
     /// The sockets of all namespaces.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.namespaces.iter().flat_map(|namespace| &namespace.sockets)
+        self.namespaces
+            .iter()
+            .flat_map(|namespace| &namespace.sockets)
     }
 
     /// Inodes that descriptors stand for but that no namespace lists: other families, such as vsock or the kernel's
     /// crypto interface; connections that were neither bound nor made; or something that hides.
     pub fn unlisted(&self) -> impl Iterator<Item = (u64, &[Owner])> {
-        let listed: std::collections::HashSet<u64> = self.sockets().map(|socket| socket.inode).collect();
+        let listed: std::collections::HashSet<u64> =
+            self.sockets().map(|socket| socket.inode).collect();
         let all = self.owners.sockets.iter();
-        all.filter(move |(inode, _)| !listed.contains(inode)).map(|(inode, owners)| (*inode, owners.as_slice()))
+        all.filter(move |(inode, _)| !listed.contains(inode))
+            .map(|(inode, owners)| (*inode, owners.as_slice()))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use nix::sys::utsname::uname;
 
 use super::model::Family;
-use crate::host::{Host, SMALL};
+use crate::host::{Host, HostError, SMALL};
 
 /// What is known of the kernel's modules.
 #[derive(Debug, Default)]
@@ -24,11 +24,15 @@ impl Modules {
     /// Reads what the host says of its modules.
     pub fn read(host: &Host) -> Self {
         let loaded = host.root().read("proc/modules", SMALL);
-        // Without CONFIG_MODULES there is no such file, and `request_module` does nothing. Without a path of modprobe
-        // it does nothing either.
-        let no_modules = loaded.as_ref().is_err_and(crate::host::HostError::is_gone);
-        let no_modprobe = host.line("proc/sys/kernel/modprobe").is_some_and(|path| path.is_empty());
-        let mut modules = Self { loads_none: no_modules || no_modprobe, ..Self::default() };
+        let modprobe = host.line("proc/sys/kernel/modprobe");
+        // Without CONFIG_MODULES neither file is there, and `request_module` does nothing. Without a path of modprobe it
+        // does nothing either.
+        let no_modules = loaded.as_ref().is_err_and(HostError::is_gone) && modprobe.is_none();
+        let no_modprobe = modprobe.is_some_and(|path| path.is_empty());
+        let mut modules = Self {
+            loads_none: no_modules || no_modprobe,
+            ..Self::default()
+        };
         if modules.loads_none {
             return modules;
         }
@@ -46,10 +50,14 @@ impl Modules {
         if self.loads_none {
             return None;
         }
-        let missing: Vec<&str> =
-            needed(family).iter().copied().filter(|name| !self.present.contains(*name)).collect();
+        let missing: Vec<&str> = needed(family)
+            .iter()
+            .copied()
+            .filter(|name| !self.present.contains(*name))
+            .collect();
         let what = missing.join(" and ");
-        (!missing.is_empty()).then(|| format!("{what} not in the kernel; asking would make it run modprobe"))
+        (!missing.is_empty())
+            .then(|| format!("{what} not in the kernel; asking would make it run modprobe"))
     }
 }
 
@@ -57,7 +65,9 @@ impl Modules {
 fn needed(family: Family) -> &'static [&'static str] {
     match family {
         Family::Tcp | Family::Tcp6 => &["inet_diag", "tcp_diag"],
-        Family::Udp | Family::Udp6 | Family::UdpLite | Family::UdpLite6 => &["inet_diag", "udp_diag"],
+        Family::Udp | Family::Udp6 | Family::UdpLite | Family::UdpLite6 => {
+            &["inet_diag", "udp_diag"]
+        }
         Family::Raw | Family::Raw6 => &["inet_diag", "raw_diag"],
         Family::Mptcp | Family::Mptcp6 => &["inet_diag", "tcp_diag", "mptcp_diag"],
         Family::Sctp | Family::Sctp6 => &["inet_diag", "sctp_diag"],
@@ -70,7 +80,10 @@ fn needed(family: Family) -> &'static [&'static str] {
 }
 
 fn handlers() -> impl Iterator<Item = &'static str> {
-    Family::ALL.iter().flat_map(|family| needed(*family)).copied()
+    Family::ALL
+        .iter()
+        .flat_map(|family| needed(*family))
+        .copied()
 }
 
 /// Folders of `/sys/module`: loaded modules, and built-in ones that have parameters.
@@ -78,7 +91,10 @@ fn named_in_sys(host: &Host) -> Vec<String> {
     let Ok(entries) = host.root().list("sys/module") else {
         return Vec::new();
     };
-    entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect()
+    entries
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .collect()
 }
 
 /// Modules that are part of the kernel's image (kernel.org, Documentation/kbuild/kbuild.rst, `modules.builtin`). `/lib`
@@ -92,11 +108,16 @@ fn built_in(host: &Host) -> BTreeSet<String> {
         let path = format!("{lib}/modules/{release}/modules.builtin");
         host.root().read(path, SMALL).ok()
     });
-    names(&text.unwrap_or_default().bytes, |line| line.rsplit('/').next()?.split('.').next())
+    names(&text.unwrap_or_default().bytes, |line| {
+        line.rsplit('/').next()?.split('.').next()
+    })
 }
 
 fn names(text: &[u8], name: impl Fn(&str) -> Option<&str>) -> BTreeSet<String> {
-    String::from_utf8_lossy(text).lines().filter_map(|line| Some(name(line)?.replace('-', "_"))).collect()
+    String::from_utf8_lossy(text)
+        .lines()
+        .filter_map(|line| Some(name(line)?.replace('-', "_")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -118,7 +139,11 @@ mod tests {
     fn a_kernel_without_modules_is_asked_for_everything() {
         let (_folder, host) = host(&[("proc/version", "Linux")]);
         let modules = Modules::read(&host);
-        assert!(Family::ALL.iter().all(|family| modules.objection(*family).is_none()));
+        assert!(
+            Family::ALL
+                .iter()
+                .all(|family| modules.objection(*family).is_none())
+        );
     }
 
     #[test]
@@ -126,13 +151,26 @@ mod tests {
         let release = uname().unwrap().release().to_string_lossy().into_owned();
         let builtin = format!("usr/lib/modules/{release}/modules.builtin");
         let (_folder, host) = host(&[
-            ("proc/modules", "tcp_diag 16384 0 - Live 0x0\ninet_diag 24576 1 tcp_diag, Live 0x0\n"),
+            (
+                "proc/modules",
+                "tcp_diag 16384 0 - Live 0x0\ninet_diag 24576 1 tcp_diag, Live 0x0\n",
+            ),
             ("proc/sys/kernel/modprobe", "/sbin/modprobe\n"),
             ("sys/module/netlink_diag/initstate", "live\n"),
-            (builtin.as_str(), "kernel/net/unix/unix_diag.ko\nkernel/net/packet/af-packet-diag.ko\n"),
+            (
+                builtin.as_str(),
+                "kernel/net/unix/unix_diag.ko\nkernel/net/packet/af-packet-diag.ko\n",
+            ),
         ]);
         let modules = Modules::read(&host);
-        for family in [Family::Tcp, Family::Tcp6, Family::Unix, Family::Packet, Family::Netlink, Family::Icmp] {
+        for family in [
+            Family::Tcp,
+            Family::Tcp6,
+            Family::Unix,
+            Family::Packet,
+            Family::Netlink,
+            Family::Icmp,
+        ] {
             assert_eq!(modules.objection(family), None, "{family:?}");
         }
         let why = modules.objection(Family::Udp).unwrap();
@@ -142,14 +180,20 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_asked_for() {
-        let (_folder, host) = host(&[("proc/modules", ""), ("proc/sys/kernel/modprobe", "/sbin/modprobe\n")]);
+        let (_folder, host) = host(&[
+            ("proc/modules", ""),
+            ("proc/sys/kernel/modprobe", "/sbin/modprobe\n"),
+        ]);
         let why = Modules::read(&host).objection(Family::Tcp).unwrap();
         assert!(why.starts_with("inet_diag and tcp_diag"), "{why}");
     }
 
     #[test]
     fn without_a_path_of_modprobe_asking_is_free() {
-        let (_folder, host) = host(&[("proc/modules", "x 1 0 - Live 0x0\n"), ("proc/sys/kernel/modprobe", "\n")]);
+        let (_folder, host) = host(&[
+            ("proc/modules", "x 1 0 - Live 0x0\n"),
+            ("proc/sys/kernel/modprobe", "\n"),
+        ]);
         assert_eq!(Modules::read(&host).objection(Family::Tcp), None);
     }
 }

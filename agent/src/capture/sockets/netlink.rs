@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, send, setsockopt, socket,
-    sockopt::ReceiveTimeout,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, send,
+    setsockopt, socket, sockopt::ReceiveTimeout,
 };
 use nix::sys::time::TimeVal;
 
@@ -67,7 +67,13 @@ impl Channel {
     /// # Errors
     /// As the kernel says.
     pub fn open(protocol: SockProtocol) -> Result<Self, Errno> {
-        Ok(Self { fd: connect(protocol)?, protocol, buffer: vec![0; BUFFER], sequence: 0, unread: false })
+        Ok(Self {
+            fd: connect(protocol)?,
+            protocol,
+            buffer: vec![0; BUFFER],
+            sequence: 0,
+            unread: false,
+        })
     }
 
     /// Asks for all there is of `kind`; `each` gets type and body of each message and says whether it wants more.
@@ -85,14 +91,20 @@ impl Channel {
         }
         self.sequence += 1;
         self.unread = true;
-        send(self.fd.as_raw_fd(), &message(kind, self.sequence, request), MsgFlags::empty())?;
+        send(
+            self.fd.as_raw_fd(),
+            &message(kind, self.sequence, request),
+            MsgFlags::empty(),
+        )?;
         let started = Instant::now();
         let mut dump = Dump::default();
         loop {
             if started.elapsed() > DUMP_DEADLINE {
                 return Err(Errno::ETIMEDOUT);
             }
-            let Some(length) = self.receive(&mut dump)? else { continue };
+            let Some(length) = self.receive(&mut dump)? else {
+                continue;
+            };
             let mut datagram = Reader::new(self.buffer.get(..length).unwrap_or_default());
             while !datagram.rest().is_empty() {
                 let Some((flags, message)) = next(&mut datagram, self.sequence) else {
@@ -117,7 +129,8 @@ impl Channel {
     fn receive(&mut self, dump: &mut Dump) -> Result<Option<usize>, Errno> {
         let mut pieces = [IoSliceMut::new(&mut self.buffer)];
         let received = loop {
-            match recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut pieces, None, MsgFlags::empty()) {
+            match recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut pieces, None, MsgFlags::empty())
+            {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }
@@ -130,8 +143,13 @@ impl Channel {
 }
 
 fn connect(protocol: SockProtocol) -> Result<OwnedFd, Errno> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    setsockopt(&fd, &ReceiveTimeout, &TimeVal::new(PIECE_DEADLINE_S, 0))?;
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        protocol,
+    )?;
+    setsockopt(&fd, ReceiveTimeout, &TimeVal::new(PIECE_DEADLINE_S, 0))?;
     Ok(fd)
 }
 
@@ -194,10 +212,22 @@ mod tests {
             (datagram(NLMSG_NOOP, 7, b""), Message::Other),
             (datagram(NLMSG_DONE, 7, b""), Message::Done),
             (datagram(NLMSG_DONE, 7, &[0; 4]), Message::Done),
-            (datagram(NLMSG_DONE, 7, &minus_two), Message::Failed(Errno::ENOENT)),
-            (datagram(NLMSG_ERROR, 7, &minus_two), Message::Failed(Errno::ENOENT)),
-            (datagram(NLMSG_ERROR, 7, &i32::MIN.to_ne_bytes()), Message::Failed(Errno::UnknownErrno)),
-            (datagram(NLMSG_OVERRUN, 7, b""), Message::Failed(Errno::EOVERFLOW)),
+            (
+                datagram(NLMSG_DONE, 7, &minus_two),
+                Message::Failed(Errno::ENOENT),
+            ),
+            (
+                datagram(NLMSG_ERROR, 7, &minus_two),
+                Message::Failed(Errno::ENOENT),
+            ),
+            (
+                datagram(NLMSG_ERROR, 7, &i32::MIN.to_ne_bytes()),
+                Message::Failed(Errno::UnknownErrno),
+            ),
+            (
+                datagram(NLMSG_OVERRUN, 7, b""),
+                Message::Failed(Errno::EOVERFLOW),
+            ),
         ] {
             let mut reader = Reader::new(&bytes);
             assert_eq!(next(&mut reader, 7), Some((NLM_F_DUMP_INTR, want)));
@@ -213,8 +243,15 @@ mod tests {
         }
         let mut lying = bytes.clone();
         lying[0] = 8;
-        assert_eq!(next(&mut Reader::new(&lying), 7), None, "shorter than its header");
-        assert_eq!(next(&mut Reader::new(&datagram(NLMSG_ERROR, 7, b"")), 7), None);
+        assert_eq!(
+            next(&mut Reader::new(&lying), 7),
+            None,
+            "shorter than its header"
+        );
+        assert_eq!(
+            next(&mut Reader::new(&datagram(NLMSG_ERROR, 7, b"")), 7),
+            None
+        );
     }
 
     #[test]

@@ -15,7 +15,11 @@ const TICK_MS: u32 = 10;
 pub fn parse(family: Family, netns: u64, bytes: &[u8], most: usize) -> Parsed {
     let mut parsed = Parsed::default();
     // The first line names the columns.
-    for line in bytes.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty()) {
+    for line in bytes
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .filter(|line| !line.is_empty())
+    {
         if parsed.sockets.len() >= most {
             parsed.truncated = true;
             break;
@@ -42,7 +46,9 @@ impl Parsed {
     /// line can not be told from a true one; its inode then belongs to no descriptor.
     fn continued(&mut self, line: &[u8]) {
         match self.sockets.last_mut().map(|socket| &mut socket.address) {
-            Some(Address::Unix { path: Some(path), .. }) => *path = [path, &b"\n"[..], line].concat().into(),
+            Some(Address::Unix {
+                path: Some(path), ..
+            }) => *path = [path, &b"\n"[..], line].concat().into(),
             _ => self.malformed += 1,
         }
     }
@@ -76,19 +82,24 @@ fn blank(family: Family, address: Address) -> Socket {
 }
 
 fn words(line: &[u8]) -> impl Iterator<Item = &str> {
-    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map_while(|word| std::str::from_utf8(word).ok())
+    line.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .map_while(|word| std::str::from_utf8(word).ok())
 }
 
 fn hex(word: &str) -> Option<u32> {
     // `from_str_radix` takes a sign, the kernel writes none.
-    u32::from_str_radix(word, 16).ok().filter(|_| !word.starts_with('+'))
+    u32::from_str_radix(word, 16)
+        .ok()
+        .filter(|_| !word.starts_with('+'))
 }
 
 /// `sl local remote st tx:rx tr:when retransmits uid timeout inode ...` (`get_tcp4_sock`, `net/ipv4/tcp_ipv4.c`).
 fn inet(family: Family, line: &[u8]) -> Option<Socket> {
     let mut words = words(line);
     words.next()?.strip_suffix(':')?;
-    let ((local, local_port), (remote, remote_port)) = (end(family, words.next()?)?, end(family, words.next()?)?);
+    let ((local, local_port), (remote, remote_port)) =
+        (end(family, words.next()?)?, end(family, words.next()?)?);
     let state = u8::try_from(hex(words.next()?)?).ok()?;
     let (tx_queue, rx_queue) = words.next()?.split_once(':')?;
     let (timer, when) = words.next()?.split_once(':')?;
@@ -110,7 +121,11 @@ fn inet(family: Family, line: &[u8]) -> Option<Socket> {
         uid: (inode != 0 || uid != 0).then_some(uid),
         rx_queue: Some(hex(rx_queue)?),
         tx_queue: Some(hex(tx_queue)?),
-        timer: timer_name(hex(timer)?).map(|kind| Timer { kind, expires_ms, retransmits }),
+        timer: timer_name(hex(timer)?).map(|kind| Timer {
+            kind,
+            expires_ms,
+            retransmits,
+        }),
         ..blank(family, address)
     })
 }
@@ -136,7 +151,10 @@ fn unix(line: &[u8]) -> Option<Socket> {
     let mut rest = line;
     let mut word = || {
         rest = rest.trim_ascii_start();
-        let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(rest.len());
         let (word, after) = rest.split_at_checked(end)?;
         rest = after;
         std::str::from_utf8(word).ok()
@@ -154,8 +172,17 @@ fn unix(line: &[u8]) -> Option<Socket> {
         2 | 3 => state_name(1),
         _ => state_name(7),
     };
-    let address = Address::Unix { kind: kind_name(kind), path, peer_inode: None, file: None };
-    Some(Socket { inode, state, ..blank(Family::Unix, address) })
+    let address = Address::Unix {
+        kind: kind_name(kind),
+        path,
+        peer_inode: None,
+        file: None,
+    };
+    Some(Socket {
+        inode,
+        state,
+        ..blank(Family::Unix, address)
+    })
 }
 
 /// `@` stands for NUL. A relative path that starts with `@` looks the same as a name of the abstract namespace.
@@ -176,7 +203,12 @@ fn packet(line: &[u8]) -> Option<Socket> {
     let rx_queue = words.next()?.parse().ok()?;
     let uid = words.next()?.parse().ok()?;
     let inode = words.next()?.parse().ok()?;
-    let address = Address::Packet { kind: kind_name(kind), protocol, running: Some(running), filter: None };
+    let address = Address::Packet {
+        kind: kind_name(kind),
+        protocol,
+        running: Some(running),
+        filter: None,
+    };
     Some(Socket {
         inode,
         uid: Some(uid),
@@ -192,13 +224,25 @@ fn netlink(line: &[u8]) -> Option<Socket> {
     let mut words = words(line).skip(1);
     let protocol = words.next()?.parse().ok()?;
     let port_id = words.next()?;
-    let port_id = port_id.parse().ok().or_else(|| port_id.parse().ok().map(i32::cast_unsigned))?;
+    let port_id = port_id
+        .parse()
+        .ok()
+        .or_else(|| port_id.parse().ok().map(i32::cast_unsigned))?;
     let groups = hex(words.next()?)?.into();
     let rx_queue = words.next()?.parse().ok();
     let tx_queue = words.next()?.parse().ok();
     let inode = words.nth(3)?.parse().ok()?;
-    let address = Address::Netlink { protocol, port_id, groups };
-    Some(Socket { inode, rx_queue, tx_queue, ..blank(Family::Netlink, address) })
+    let address = Address::Netlink {
+        protocol,
+        port_id,
+        groups,
+    };
+    Some(Socket {
+        inode,
+        rx_queue,
+        tx_queue,
+        ..blank(Family::Netlink, address)
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,26 @@
+//! *sockets*: the sockets of every network namespace, and who holds them.
+//!
+//! [`scan`] is a snapshot as plain data, taken in a few milliseconds. The kernel is asked over netlink where that loads no
+//! module (see [`modules`]); otherwise the texts below `/proc/PID/net` are read. Each family of each namespace says which
+//! it was, and why. Nothing is sent over the network, and no socket is touched: only dumps are asked for.
+
+mod artifact;
+mod bytes;
+pub mod diag;
+mod model;
+mod modules;
+pub(crate) mod namespaces;
+pub(crate) mod netlink;
+mod owners;
+mod record;
+mod scan;
+pub mod text;
+
+pub use artifact::Sockets;
+pub(crate) use bytes::{Attributes, Reader, text_of, u32_of};
+pub use model::{
+    Address, Family, FamilyScan, Handle, NamespaceScan, Owner, Owners, Scan, Socket, Source, Timer,
+};
+pub use owners::owners;
+pub(crate) use owners::word;
+pub use scan::scan;

@@ -117,7 +117,7 @@ fn listed() -> Vec<Vector> {
     );
     (manifest_missing.verdict, manifest_missing.shell) = ("interrupted", "pass");
     let mut not_a_collection = Vector::altered(
-        "not-a-collection",
+        "other-files",
         &[],
         "A folder with other files.",
         Objects::from([(

@@ -283,7 +283,7 @@ fn edited(header: &[u8], edit: impl FnOnce(&mut [u8])) -> Vec<u8> {
     edit(&mut header);
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
     header
 }
 
@@ -316,4 +316,18 @@ fn named(name: &[u8]) -> Objects {
         let shown = name.split(|byte| *byte == 0).next().unwrap_or_default();
         listed(archive, shown);
     })
+}
+
+/// What is edited here differs from what the writer makes in the edit alone.
+#[test]
+fn headers_without_a_flaw_are_those_of_the_writer() {
+    for name in ["[root]/x".to_owned(), "n".repeat(100), "n".repeat(150)] {
+        let mut blocks = if name.len() > 100 {
+            long(name.as_bytes())
+        } else {
+            Vec::new()
+        };
+        blocks.extend(header(name.as_bytes(), 7));
+        assert_eq!(blocks, Member::own(&name, 7, 5).to_blocks().unwrap());
+    }
 }

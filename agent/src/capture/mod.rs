@@ -7,12 +7,14 @@ mod clock;
 mod files;
 mod kernel;
 mod messages;
+pub mod network;
 pub mod processes;
 mod recovered;
 pub mod runner;
 pub mod sessions;
 mod sink;
 pub mod sockets;
+mod sweep;
 mod users;
 
 use std::time::Duration;
@@ -77,7 +79,11 @@ pub trait Artifact {
 
 /// Everything that can be captured, in the order in which it is.
 pub fn artifacts() -> Vec<Box<dyn Artifact>> {
+    let (first_sweep, last_sweep) = sweep::pair();
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
+        Box::new(first_sweep),
+        Box::new(last_sweep),
+        Box::new(sockets::Sockets),
         Box::new(processes::Processes),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),

@@ -16,6 +16,7 @@ use super::sockets::{self, Socket};
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::{Content, Host, HostError, SMALL, clocks};
 use crate::text::rfc3339;
+use evidence::inventory::Name;
 
 /// The look before everything else.
 pub struct FirstSweep(Rc<RefCell<Option<Sweep>>>);
@@ -63,9 +64,66 @@ struct Glance {
 }
 
 impl Glance {
-    /// What must not change in the life of a process: the state may.
+    /// What seldom changes in the life of a process. Workers of the kernel are named after what they do just now.
     fn essence(&self) -> (i32, &str, &str, Option<u32>) {
-        (self.ppid, &self.name, &self.command_line, self.uid)
+        let name = if self.kernel_thread { "" } else { &self.name };
+        (self.ppid, name, &self.command_line, self.uid)
+    }
+}
+
+/// A socket at a glance. Queues and timers move all the time and are left to the artifact *sockets*.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct SocketGlance {
+    family: &'static str,
+    netns: u64,
+    inode: u64,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<u16>,
+    /// Processes that hold it.
+    pids: Vec<i32>,
+}
+
+impl SocketGlance {
+    fn new(socket: &Socket, owners: &sockets::Owners) -> Self {
+        let mut pids: Vec<i32> = owners
+            .of(socket.inode)
+            .iter()
+            .map(|owner| owner.pid)
+            .collect();
+        pids.dedup();
+        Self {
+            family: socket.family.name(),
+            netns: socket.netns,
+            inode: socket.inode,
+            state: socket.state,
+            uid: socket.uid,
+            local: socket.local().map(|end| end.to_string()),
+            remote: socket.remote().map(|end| end.to_string()),
+            unix: socket.path().map(Name::of),
+            protocol: socket.protocol(),
+            pids,
+        }
+    }
+
+    /// What names it for the length of a run. Sockets that no process holds any more have no inode.
+    fn key(&self) -> String {
+        let ends = [&self.local, &self.remote].map(|end| end.as_deref().unwrap_or_default());
+        format!(
+            "{} {} {} {}",
+            self.netns,
+            self.family,
+            self.inode,
+            ends.join(" ")
+        )
     }
 }
 
@@ -73,7 +131,7 @@ impl Glance {
 #[derive(Default)]
 struct Sweep {
     processes: BTreeMap<(i32, u64), Glance>,
-    sockets: BTreeMap<String, Socket>,
+    sockets: BTreeMap<String, SocketGlance>,
 }
 
 impl Artifact for FirstSweep {
@@ -116,19 +174,33 @@ fn sweep(host: &Host, sink: &mut Sink<'_>) -> Result<Sweep, CaptureError> {
         }
     }
     let scan = sockets::scan(host);
-    sweep.sockets = scan.sockets().map(|socket| (socket.key(), socket.clone())).collect();
+    let glances = scan
+        .sockets()
+        .map(|socket| SocketGlance::new(socket, &scan.owners));
+    sweep.sockets = glances.map(|socket| (socket.key(), socket)).collect();
     Ok(sweep)
 }
 
 fn glance(host: &Host, pid: i32, context: &Context) -> Result<Glance, HostError> {
     let folder = host.process(pid)?;
     let names = ["stat", "status", "cmdline"].map(OsString::from);
-    let mut texts = folder.read_all(names.into(), SMALL)?.into_iter().map(|(_, content)| content);
-    let mut next = || -> Result<Content, HostError> { texts.next().unwrap_or(Err(HostError::Stuck)) };
-    let stat: Stat = parse::stat(&next()?.bytes).ok_or(HostError::Os(nix::errno::Errno::EBADMSG))?;
-    let status = next().map(|content| parse::keys_and_values(&content.bytes)).unwrap_or_default();
-    let arguments = next().map(|content| parse::strings(&content.bytes)).unwrap_or_default();
-    let uid = status.get("Uid").and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok());
+    let mut texts = folder
+        .read_all(names.into(), SMALL)?
+        .into_iter()
+        .map(|(_, content)| content);
+    let mut next =
+        || -> Result<Content, HostError> { texts.next().unwrap_or(Err(HostError::Stuck)) };
+    let stat: Stat =
+        parse::stat(&next()?.bytes).ok_or(HostError::Os(nix::errno::Errno::EBADMSG))?;
+    let status = next()
+        .map(|content| parse::keys_and_values(&content.bytes))
+        .unwrap_or_default();
+    let arguments = next()
+        .map(|content| parse::strings(&content.bytes))
+        .unwrap_or_default();
+    let uid = status
+        .get("Uid")
+        .and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok());
     Ok(Glance {
         pid,
         ppid: stat.ppid,
@@ -181,8 +253,16 @@ fn differences<'a, K: Ord, T>(
     same: impl Fn(&T, &T) -> bool,
 ) -> Vec<Change<'a, T>> {
     let at = rfc3339(clocks().utc_ns);
-    let change = |change, before, after| Change { change, at: at.clone(), before, after };
-    let gone = before.iter().filter(|(key, _)| !now.contains_key(key)).map(|(_, old)| change("gone", Some(old), None));
+    let change = |change, before, after| Change {
+        change,
+        at: at.clone(),
+        before,
+        after,
+    };
+    let gone = before
+        .iter()
+        .filter(|(key, _)| !now.contains_key(key))
+        .map(|(_, old)| change("gone", Some(old), None));
     let rest = now.iter().filter_map(|(key, new)| match before.get(key) {
         None => Some(change("appeared", None, Some(new))),
         Some(old) if !same(old, new) => Some(change("changed", Some(old), Some(new))),
@@ -198,7 +278,10 @@ mod tests {
     #[test]
     fn differences_name_what_came_went_and_changed() {
         let map = |pairs: &[(i32, &'static str)]| pairs.iter().copied().collect::<BTreeMap<_, _>>();
-        let (before, now) = (map(&[(1, "init"), (2, "sh"), (3, "a")]), map(&[(1, "init"), (3, "b"), (4, "new")]));
+        let (before, now) = (
+            map(&[(1, "init"), (2, "sh"), (3, "a")]),
+            map(&[(1, "init"), (3, "b"), (4, "new")]),
+        );
         let found = differences(&before, &now, |a, b| a == b);
         let words: Vec<&str> = found.iter().map(|change| change.change).collect();
         assert_eq!(words, ["gone", "changed", "appeared"]);

@@ -10,7 +10,7 @@ use nix::unistd::{Whence, lseek, read};
 use super::{Courier, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
-pub(crate) const PIECE: usize = 256 << 10;
+pub(crate) const PIECE: usize = 1 << 20;
 
 /// First read of a small file, in bytes: most of `/proc` fits.
 const FIRST: usize = 16 << 10;
@@ -98,8 +98,18 @@ impl HostFile {
     pub fn read(&mut self, mut buffer: Vec<u8>, want: usize) -> Result<Vec<u8>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
-            buffer.clear();
-            read_up_to(&fd, &mut buffer, want.min(PIECE))?;
+            // A buffer that comes back full is not cleared first: that would cost as much as the copy.
+            buffer.resize(want.min(PIECE), 0);
+            let mut filled = 0;
+            while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+                match read(&*fd, room) {
+                    Ok(0) => break,
+                    Ok(got) => filled += got,
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            buffer.truncate(filled);
             Ok(buffer)
         })
     }

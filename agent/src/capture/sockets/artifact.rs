@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::model::{Handle, NamespaceScan, Owner, Scan};
+use super::model::{Handle, Owner, Scan};
 use super::record::{Holder, NamespaceRecord, SocketRecord};
 use super::scan::{MAX_TEXT, scan};
 use crate::capture::users::Users;
@@ -62,7 +62,7 @@ impl Artifact for Sockets {
         // First the snapshot, then the texts: what is asked for first is nearest to one moment.
         let scan = scan(host);
         for namespace in &scan.namespaces {
-            texts(host, namespace, TEXTS, sink)?;
+            texts(host, &namespace.handle, namespace.pid, TEXTS, sink)?;
         }
         records(host, &scan, sink)?;
         losses(&scan, sink);
@@ -74,11 +74,12 @@ impl Artifact for Sockets {
 /// those of another below the process that lives in it.
 pub(crate) fn texts(
     host: &Host,
-    scan: &NamespaceScan,
+    handle: &Handle,
+    pid: Option<i32>,
     names: &[&str],
     sink: &mut Sink<'_>,
 ) -> Result<(), Halt> {
-    let Some((folder, path)) = folder_of(host, &scan.handle, scan.pid) else {
+    let Some((folder, path)) = folder_of(host, handle, pid) else {
         return Ok(());
     };
     for name in names {
@@ -91,11 +92,7 @@ pub(crate) fn texts(
 }
 
 /// `/proc/PID/net` of a namespace, and the path at which its texts are kept.
-pub(crate) fn folder_of(
-    host: &Host,
-    handle: &Handle,
-    pid: Option<i32>,
-) -> Option<(Folder, PathBuf)> {
+fn folder_of(host: &Host, handle: &Handle, pid: Option<i32>) -> Option<(Folder, PathBuf)> {
     let path = match (handle, pid) {
         (Handle::Own, _) => {
             let net = Path::new("/proc/net");
@@ -176,6 +173,7 @@ pub(crate) fn loss(error: &str) -> String {
     match error {
         "EACCES" | "EPERM" => format!("denied:{error}"),
         "TimedOut" | "EAGAIN" | "ETIMEDOUT" => "timed_out".to_owned(),
+        "truncated" | "interrupted" => error.to_owned(),
         error => format!("failed:{error}"),
     }
 }

@@ -17,10 +17,12 @@ mod scan;
 pub mod text;
 
 pub use artifact::Sockets;
+pub(crate) use artifact::{loss, lost_namespace, texts};
 pub(crate) use bytes::{Attributes, Reader, text_of, u32_of};
 pub use model::{
     Address, Family, FamilyScan, Handle, NamespaceScan, Owner, Owners, Scan, Socket, Source, Timer,
 };
 pub use owners::owners;
 pub(crate) use owners::word;
+pub(crate) use scan::recorded;
 pub use scan::scan;

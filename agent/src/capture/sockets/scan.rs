@@ -117,7 +117,7 @@ impl Reader {
 }
 
 /// The texts of a recorded tree may lie below `/proc/net` alone.
-fn recorded(host: &Host) -> Option<Folder> {
+pub(crate) fn recorded(host: &Host) -> Option<Folder> {
     if host.is_live() {
         None
     } else {

@@ -1,15 +1,17 @@
 //! The running kernel is asked for sockets that the test opens.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
 
+use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::stat::Mode;
 
 use super::super::model::{Address, Handle, Owner};
 use super::*;
@@ -171,7 +173,7 @@ fn sniffers_are_found() {
 }
 
 /// Runs `job` while a thread of this process sits in a network namespace of its own, with a listener in it.
-fn with_namespace(job: impl FnOnce(u64, &TcpListener)) {
+fn with_namespace(job: impl FnOnce(u64, &TcpListener, OwnedFd)) {
     let (ready, is_ready) = mpsc::channel();
     let (finish, finished) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -180,11 +182,12 @@ fn with_namespace(job: impl FnOnce(u64, &TcpListener)) {
         }
         let link = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         let netns = super::super::owners::number_in(link.as_os_str().as_bytes(), b"net:[").unwrap();
-        let _ = ready.send((netns, TcpListener::bind("0.0.0.0:4711").unwrap()));
+        let held = open("/proc/thread-self/ns/net", OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let _ = ready.send((netns, TcpListener::bind("0.0.0.0:4711").unwrap(), held));
         let _ = finished.recv();
     });
     match is_ready.recv() {
-        Ok((netns, listener)) => job(netns, &listener),
+        Ok((netns, listener, held)) => job(netns, &listener, held),
         Err(_) => skipped("a network namespace needs CAP_SYS_ADMIN"),
     }
     drop(finish);
@@ -193,7 +196,8 @@ fn with_namespace(job: impl FnOnce(u64, &TcpListener)) {
 
 #[test]
 fn a_namespace_that_only_a_thread_lives_in_is_found() {
-    with_namespace(|netns, listener| {
+    with_namespace(|netns, listener, held| {
+        drop(held);
         let scan = scan(&live());
         let found = find(&scan, Family::Tcp, listener);
         assert_eq!((found.netns, found.local().unwrap().port()), (netns, 4711));
@@ -220,20 +224,8 @@ fn a_namespace_that_only_a_thread_lives_in_is_found() {
 #[test]
 fn a_namespace_that_only_a_descriptor_holds_is_found_and_so_are_its_texts() {
     let (send, receive) = mpsc::channel();
-    with_namespace(|netns, listener| {
-        // Holds it after its thread has ended.
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let mut links = tasks.map(|task| task.path().join("ns/net"));
-        let wanted = format!("net:[{netns}]");
-        let link = links
-            .find(|link| std::fs::read_link(link).is_ok_and(|target| target == Path::new(&wanted)))
-            .unwrap();
-        let held: std::os::fd::OwnedFd = nix::fcntl::open(
-            &link,
-            nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )
-        .unwrap();
+    // The descriptor stays when its thread has ended.
+    with_namespace(|netns, listener, held| {
         send.send((netns, held, listener.try_clone().unwrap()))
             .unwrap();
     });

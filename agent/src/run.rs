@@ -198,18 +198,25 @@ fn seal(
     end: &BundleEnd,
     drained: &Drained,
 ) -> Result<Receipt, RunError> {
-    let chain = Object::new(keys::CHAIN, end.stream.chain.to_text().into_bytes());
-    let chain_stored = drained.put(&chain);
-    let mut shipped = drained.shipped();
-    shipped.objects.push(chain_stored);
+    // A tar without its end must get no manifest: the run then shows as what it is, interrupted.
+    let put = |object: &Object| match end.whole && drained.shipped().spool_failure.is_none() {
+        true => drained.put(object),
+        false => object.unshipped(),
+    };
     let options = run.options;
+    let chain = put(&Object::new(
+        keys::CHAIN,
+        end.stream.chain.to_text().into_bytes(),
+    ));
+    let mut shipped = drained.shipped();
+    shipped.objects.push(chain);
     let manifest = report::manifest(run, reports, end, &shipped);
     let manifest_object = Object::new(keys::MANIFEST, manifest.to_bytes()?);
-    let manifest_stored = drained.put(&manifest_object);
-    let last_failure = drained.shipped().failure;
-    let exit = exit(&manifest, last_failure.as_ref());
-    let kept = manifest_stored.shipped
-        || options.spool.is_some() && drained.shipped().spool_failure.is_none();
+    let manifest_stored = put(&manifest_object);
+    let last = drained.shipped();
+    let exit = exit(&manifest, last.failure.as_ref());
+    let spooled = options.spool.is_some() && last.spool_failure.is_none();
+    let kept = end.whole && (manifest_stored.shipped || spooled);
     Ok(Receipt {
         receipt_version: 1,
         result: exit.word().to_owned(),

@@ -10,6 +10,8 @@ use crate::keys::{Prefix, Stream};
 
 /// Stored size at which a segment is sealed, in bytes.
 pub const TARGET_BYTES: usize = 8 << 20;
+/// Room for the frame that makes a segment full.
+const FRAME_ROOM: usize = frame::RAW_BYTES + (frame::RAW_BYTES >> 4);
 /// Longest segment that is read, in bytes.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -67,7 +69,10 @@ impl Builder {
     /// The next segment of `stream` in the collection of `chain`.
     pub fn new(chain: &Chain, stream: Stream) -> Self {
         // The link has the same length whatever the number and the hash are: room is left for it.
-        let bytes = frame::skippable(&link(chain, stream));
+        let link = frame::skippable(&link(chain, stream));
+        // With the frame that makes it full: the buffer never grows.
+        let mut bytes = Vec::with_capacity(link.len() + TARGET_BYTES + FRAME_ROOM);
+        bytes.extend_from_slice(&link);
         Self {
             stream,
             link_length: bytes.len(),

@@ -58,6 +58,8 @@ pub enum Piece {
 pub struct BundleEnd {
     pub stream: StreamEnd,
     pub inventory: InventoryTotals,
+    /// Whether the tar has its end. When the store took no more it has not, and gets no manifest.
+    pub whole: bool,
 }
 
 /// Writes the evidence stream.
@@ -219,15 +221,19 @@ impl Writer {
     pub fn finish(mut self) -> Result<BundleEnd, Stopped> {
         let mut sha256 = Digest::of(&[]);
         // When the store takes no more, what it took still has its totals.
-        let _ = self.finish_tar(&mut sha256);
+        let tar = self.finish_tar(&mut sha256);
         let inventory = InventoryTotals {
             sha256,
             entries: self.entries,
             members: self.members,
         };
+        let stream = self.pack.finish()?;
+        // The last bytes may only have found out when they were sent.
+        let whole = tar.is_ok() && stream.open;
         Ok(BundleEnd {
-            stream: self.pack.finish()?,
+            stream,
             inventory,
+            whole,
         })
     }
 

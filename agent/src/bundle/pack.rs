@@ -16,7 +16,7 @@ use evidence::keys::Stream;
 use evidence::segment::{Builder, Segment, TARGET_BYTES};
 
 /// Blocks that may wait at each worker.
-const WAITING: usize = 1;
+const WAITING: usize = 2;
 
 /// Takes sealed segments; false when it can take no more, which ends the stream.
 pub type Take = Box<dyn FnMut(Segment) -> bool + Send>;
@@ -33,6 +33,8 @@ pub struct StreamEnd {
     pub stored_bytes: u64,
     pub raw_bytes: u64,
     pub raw_sha256: Digest,
+    /// Whether every segment found a place.
+    pub open: bool,
 }
 
 #[derive(Default)]
@@ -216,6 +218,7 @@ impl Assembler {
             stored_bytes,
             raw_bytes,
             raw_sha256: hasher.finish(),
+            open: self.open,
             chain: self.chain,
         }
     }

@@ -76,7 +76,7 @@ fn version() -> &'static str {
 
 /// Runs the program; the answer is its exit code.
 pub fn main() -> u8 {
-    crate::host::single_arena();
+    crate::host::single_heap();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -23,7 +23,7 @@ pub use mounts::Foreign;
 pub(crate) use mounts::unescape;
 pub use stat::Stat;
 pub use sys::{
-    Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_arena,
+    Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_heap,
     usage,
 };
 

@@ -72,7 +72,11 @@ impl Artifact for Network {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let mut all = namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
+        let (mut all, unseen) =
+            namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
+        if let Some(error) = unseen {
+            sink.loss(&format!("{}:namespaces", sockets::loss(&error)));
+        }
         all.extend(namespaces::kept(host, &sockets::owners(host), &all));
         for namespace in &all {
             sink.check()?;

@@ -13,7 +13,7 @@ fn live() -> Host {
 #[test]
 fn our_own_namespace_is_told() {
     let host = live();
-    let all = namespaces::of_processes(&host).unwrap();
+    let (all, _) = namespaces::of_processes(&host).unwrap();
     let found = look(&host, &all[0]).unwrap();
     assert_eq!((found.handle, found.refused), (Handle::Own, None));
     let state = found.state;
@@ -55,7 +55,7 @@ fn another_namespace_is_told_apart() {
         return eprintln!("SKIPPED: a network namespace needs CAP_SYS_ADMIN");
     };
     let host = live();
-    let known = namespaces::of_processes(&host).unwrap();
+    let (known, _) = namespaces::of_processes(&host).unwrap();
     let kept = namespaces::kept(&host, &sockets::owners(&host), &known);
     let wanted =
         |namespace: &&Namespace| theirs == Path::new(&format!("net:[{}]", namespace.inode));
@@ -83,7 +83,7 @@ fn a_recorded_tree_is_read_without_asking_this_kernel() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/proc-net");
     std::fs::copy(fixtures.join("dev"), net.join("dev")).unwrap();
     let host = Host::open(folder.path()).unwrap();
-    let all = namespaces::of_processes(&host).unwrap();
+    let (all, _) = namespaces::of_processes(&host).unwrap();
     let state = look(&host, &all[0]).unwrap().state;
     assert_eq!(state.interfaces.len(), 4);
     assert!(state.failures.is_empty() && state.rules.is_empty());

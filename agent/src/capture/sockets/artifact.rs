@@ -134,7 +134,7 @@ fn records(host: &Host, scan: &Scan, sink: &mut Sink<'_>) -> Result<(), Halt> {
 /// name them.
 fn losses(scan: &Scan, sink: &mut Sink<'_>) {
     for (what, error) in &scan.failures {
-        sink.loss(&format!("failed:{what}:{error}"));
+        sink.loss(&format!("{}:{what}", loss(error)));
     }
     for (error, count) in &scan.owners.failures {
         (0..*count).for_each(|_| sink.loss(&loss(error)));

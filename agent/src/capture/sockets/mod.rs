@@ -10,7 +10,7 @@ pub mod diag;
 mod model;
 mod modules;
 pub(crate) mod namespaces;
-pub(crate) mod netlink;
+pub mod netlink;
 mod owners;
 mod record;
 mod scan;
@@ -18,7 +18,8 @@ pub mod text;
 
 pub use artifact::Sockets;
 pub(crate) use artifact::{loss, lost_namespace, texts};
-pub(crate) use bytes::{Attributes, Reader, text_of, u32_of};
+pub use bytes::{Attributes, Reader};
+pub(crate) use bytes::{text_of, u32_of};
 pub use model::{
     Address, Family, FamilyScan, Handle, NamespaceScan, Owner, Owners, Scan, Socket, Source, Timer,
 };

@@ -378,7 +378,8 @@ impl Scan {
     }
 
     /// Inodes that descriptors stand for but that no namespace lists: other families, such as vsock or the kernel's
-    /// crypto interface; connections that were neither bound nor made; or something that hides.
+    /// crypto interface; TCP sockets that are neither bound nor connected; what was opened meanwhile; sockets of a
+    /// namespace that only they keep; or something that hides.
     pub fn unlisted(&self) -> impl Iterator<Item = (u64, &[Owner])> {
         let listed: std::collections::HashSet<u64> =
             self.sockets().map(|socket| socket.inode).collect();

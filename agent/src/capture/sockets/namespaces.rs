@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::model::{Handle, Owners};
@@ -35,23 +36,26 @@ pub struct Namespace {
     pub processes: u32,
 }
 
-/// The namespaces that processes live in, our own first.
+/// The namespaces that processes live in, our own first; and why some could not be seen, if so.
 ///
 /// # Errors
 /// When `/proc` can not be listed.
-pub fn of_processes(host: &Host) -> Result<Vec<Namespace>, HostError> {
+pub fn of_processes(host: &Host) -> Result<(Vec<Namespace>, Option<String>), HostError> {
     let own = host.own_pid().unwrap_or(1);
     let mut groups: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-    let mut own_inode = None;
-    for (pid, inode) in inodes(
-        host,
-        host.pids()?
-            .iter()
-            .map(|pid| (*pid, format!("{pid}/ns/net"))),
-    )? {
-        groups.entry(inode).or_default().push(pid);
-        if pid == own {
-            own_inode = Some(inode);
+    let (mut own_inode, mut unseen) = (None, None);
+    let paths = host
+        .pids()?
+        .into_iter()
+        .map(|pid| (pid, format!("{pid}/ns/net")));
+    for (pid, inode) in inodes(host, paths)? {
+        match inode {
+            Ok(inode) => {
+                groups.entry(inode).or_default().push(pid);
+                own_inode = own_inode.or((pid == own).then_some(inode));
+            }
+            Err(error) if error.is_gone() => {}
+            Err(error) => unseen = Some(word(&error)),
         }
     }
     let inode = own_inode.unwrap_or(0);
@@ -69,7 +73,7 @@ pub fn of_processes(host: &Host) -> Result<Vec<Namespace>, HostError> {
             .map(|pid| Handle::Process(*pid));
         namespace(inode, handles.collect(), &pids)
     }));
-    Ok(namespaces)
+    Ok((namespaces, unseen))
 }
 
 /// The namespaces that no process lives in but that something else keeps: a thread, a descriptor, a mount.
@@ -100,20 +104,21 @@ pub fn kept(host: &Host, owners: &Owners, known: &[Namespace]) -> Vec<Namespace>
         .collect()
 }
 
-/// Inodes of the namespaces behind links below `/proc`; what has vanished is left out.
+type Answers<K> = Vec<(K, Result<u64, HostError>)>;
+
+/// Inodes of the namespaces behind links below `/proc`, each with its key.
 fn inodes<K>(
     host: &Host,
     paths: impl Iterator<Item = (K, String)>,
-) -> Result<Vec<(K, u64)>, HostError> {
+) -> Result<Answers<K>, HostError> {
     let (keys, names): (Vec<K>, Vec<OsString>) =
         paths.map(|(key, path)| (key, OsString::from(path))).unzip();
     let targets = links(&host.root().folder("proc")?, names);
-    let inode = |target: Result<Vec<u8>, HostError>| number_in(&target.ok()?, b"net:[");
-    Ok(keys
-        .into_iter()
-        .zip(targets)
-        .filter_map(|(key, (_, target))| Some((key, inode(target)?)))
-        .collect())
+    let inode = |target: Result<Vec<u8>, HostError>| {
+        number_in(&target?, b"net:[").ok_or(HostError::Os(Errno::EINVAL))
+    };
+    let answers = targets.into_iter().map(|(_, target)| inode(target));
+    Ok(keys.into_iter().zip(answers).collect())
 }
 
 fn of_threads(host: &Host) -> Vec<(u64, Handle)> {
@@ -132,7 +137,7 @@ fn of_threads(host: &Host) -> Vec<(u64, Handle)> {
     let inodes = inodes(host, paths.into_iter()).unwrap_or_default();
     inodes
         .into_iter()
-        .map(|((pid, tid), inode)| (inode, Handle::Thread(pid, tid)))
+        .filter_map(|((pid, tid), inode)| Some((inode.ok()?, Handle::Thread(pid, tid))))
         .collect()
 }
 
@@ -312,7 +317,8 @@ mod tests {
         let mountinfo = "6 2 0:4 net:[60] /run/netns/x rw - nsfs nsfs rw\n7 2 0:4 net:[30] /y rw - nsfs nsfs rw\n";
         std::fs::write(folder.path().join("proc/1/mountinfo"), mountinfo).unwrap();
         let host = Host::open(folder.path()).unwrap();
-        let mut all = of_processes(&host).unwrap();
+        let (mut all, unseen) = of_processes(&host).unwrap();
+        assert_eq!(unseen, None);
         all.extend(kept(&host, &super::super::owners(&host), &all));
         let found: Vec<_> = all
             .iter()

@@ -33,14 +33,25 @@ pub fn owners(host: &Host) -> Owners {
 }
 
 fn take(proc: &Folder, names: Vec<OsString>, owners: &mut Owners) {
+    let mut denied = None;
     for (name, target) in links(proc, names) {
-        let (Some(owner), Ok(target)) = (name.to_str().and_then(owner), target) else {
+        let Some(owner) = name.to_str().and_then(owner) else {
             continue;
         };
-        if let Some(inode) = number_in(&target, b"socket:[") {
-            owners.sockets.entry(inode).or_default().push(owner);
-        } else if let Some(inode) = number_in(&target, b"net:[") {
-            owners.namespaces.entry(inode).or_insert(owner);
+        match target {
+            Ok(target) => {
+                if let Some(inode) = number_in(&target, b"socket:[") {
+                    owners.sockets.entry(inode).or_default().push(owner);
+                } else if let Some(inode) = number_in(&target, b"net:[") {
+                    owners.namespaces.entry(inode).or_insert(owner);
+                }
+            }
+            // One refusal stands for all of its process.
+            Err(error) if !error.is_gone() && denied != Some(owner.pid) => {
+                denied = Some(owner.pid);
+                *owners.failures.entry(word(&error)).or_default() += 1;
+            }
+            Err(_) => {}
         }
     }
 }

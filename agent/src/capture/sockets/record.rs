@@ -207,7 +207,12 @@ fn own(socket: &Socket) -> Own<'_> {
         source: Some(socket.source),
         ..Own::default()
     };
-    match &socket.address {
+    address(&socket.address, &mut own);
+    own
+}
+
+fn address(address: &Address, own: &mut Own<'_>) {
+    match address {
         Address::Inet { .. } => {}
         Address::Unix {
             kind,
@@ -261,7 +266,6 @@ fn own(socket: &Socket) -> Own<'_> {
             });
         }
     }
-    own
 }
 
 /// Families of `include/uapi/linux/netlink.h`.

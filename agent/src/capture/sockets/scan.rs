@@ -31,10 +31,12 @@ pub fn scan(host: &Host) -> Scan {
         modules: Arc::new(Modules::read(host)),
         started: Instant::now(),
     };
-    let known = namespaces::of_processes(host).unwrap_or_else(|error| {
-        scan.failures.insert("namespaces".to_owned(), word(&error));
-        Vec::new()
-    });
+    let (known, unseen) = match namespaces::of_processes(host) {
+        Ok(found) => found,
+        Err(error) => (Vec::new(), Some(word(&error))),
+    };
+    scan.failures
+        .extend(unseen.map(|error| ("namespaces".to_owned(), error)));
     scan.namespaces = known
         .iter()
         .map(|namespace| reader.namespace(host, namespace))
@@ -194,10 +196,11 @@ impl<'a> Families<'a> {
             Some(Err(errno)) => scan.note = Some(format!("sock_diag: {errno:?}")),
             None => {}
         }
-        // ENOENT: the kernel has no handler for it, so the text alone says whether it has the family.
+        // Then the kernel has no handler for it, and the text alone says whether it has the family.
+        let unknown = [Errno::ENOENT, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT];
         let refused = asked
             .and_then(Result::err)
-            .filter(|errno| *errno != Errno::ENOENT);
+            .filter(|errno| !unknown.contains(errno));
         if family.has_file() {
             self.look(family, refused, &mut scan);
         } else {

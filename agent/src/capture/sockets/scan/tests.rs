@@ -113,7 +113,9 @@ fn own_sockets_are_found_by_inode_with_their_owner() {
         ),
         "{netlink:?}"
     );
-    assert!(scan.failures.is_empty(), "{:?}", scan.failures);
+    // Some sandboxes hide their first process even from root.
+    let other = scan.failures.keys().find(|what| *what != "namespaces");
+    assert_eq!(other, None, "{:?}", scan.failures);
 }
 
 #[test]

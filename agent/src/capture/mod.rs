@@ -84,6 +84,7 @@ pub fn artifacts() -> Vec<Box<dyn Artifact>> {
         Box::new(first_sweep),
         Box::new(last_sweep),
         Box::new(sockets::Sockets),
+        Box::new(network::Network),
         Box::new(processes::Processes),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),

@@ -115,23 +115,24 @@ impl HostFile {
     }
 }
 
-/// Appends up to `cap` bytes to `bytes`.
-pub(super) fn read_up_to(fd: &OwnedFd, bytes: &mut Vec<u8>, cap: usize) -> Result<(), HostError> {
-    while bytes.len() < cap {
-        let start = bytes.len();
-        let step = if start == 0 { FIRST } else { PIECE };
-        bytes.resize(start + step.min(cap - start), 0);
-        match read(fd, bytes.get_mut(start..).unwrap_or_default()) {
-            Ok(0) => {
-                bytes.truncate(start);
-                return Ok(());
-            }
-            Ok(got) => bytes.truncate(start + got),
-            Err(Errno::EINTR) => bytes.truncate(start),
+/// Up to `cap` bytes, in memory that is not larger than it has to be: thousands of small files are held at once.
+pub(super) fn read_up_to(fd: &OwnedFd, cap: usize) -> Result<Vec<u8>, HostError> {
+    let mut bytes = vec![0; FIRST.min(cap)];
+    let mut filled = 0;
+    while filled < cap {
+        if filled == bytes.len() {
+            bytes.resize((2 * filled).min(cap), 0);
+        }
+        match read(fd, bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(())
+    bytes.truncate(filled);
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Magic number of sysfs (`include/uapi/linux/magic.h`), which nix 0.32 has no name for.
 const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
+/// Magic number of the file system of namespaces (`include/uapi/linux/magic.h`).
+const NSFS_MAGIC: FsType = FsType(0x6E73_6673);
 /// Most entries of one directory that are read.
 const MAX_ENTRIES: usize = 1_000_000;
 
@@ -200,16 +202,32 @@ impl Folder {
             .1)
     }
 
-    /// Opens a magic link as a bare descriptor, such as `ns/net` for setns(2).
+    /// Opens a namespace as a bare descriptor for setns(2): a magic link such as `ns/net` or `fd/3`, or the file of a
+    /// mounted one such as `/run/netns/NAME`.
     ///
     /// # Errors
-    /// As [`Folder::open_magic`].
+    /// [`HostError::NotLive`] for anything else, which is not opened.
     pub fn open_namespace(&self, path: impl AsRef<Path>) -> Result<OwnedFd, HostError> {
+        use std::os::fd::AsRawFd;
         let open = |folder: Arc<OwnedFd>, name: &CString| {
-            only_in_proc(folder.as_fd())?;
-            Ok(openat(
+            let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+            let links = if only_in_proc(folder.as_fd()).is_ok() {
+                OFlag::empty()
+            } else {
+                OFlag::O_NOFOLLOW
+            };
+            let path = openat(
                 folder.as_fd(),
                 name.as_c_str(),
+                flags | links,
+                Mode::empty(),
+            )?;
+            if file_system(&path)? != NSFS_MAGIC {
+                return Err(HostError::NotLive);
+            }
+            let link = format!("/proc/self/fd/{}", path.as_raw_fd());
+            Ok(nix::fcntl::open(
+                link.as_str(),
                 OFlag::O_RDONLY | OFlag::O_CLOEXEC,
                 Mode::empty(),
             )?)
@@ -386,8 +404,7 @@ fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostErr
         (fd, Some(stat))
     };
     // One byte more than the cap tells whether there is more.
-    let mut bytes = Vec::new();
-    super::file::read_up_to(&fd, &mut bytes, cap.saturating_add(1))?;
+    let mut bytes = super::file::read_up_to(&fd, cap.saturating_add(1))?;
     let truncated = bytes.len() > cap;
     bytes.truncate(cap);
     Ok(Content {

@@ -13,6 +13,7 @@ mod bad_input;
 mod bucket;
 mod collection;
 mod directory;
+mod judges;
 mod manners;
 mod plants;
 mod static_binary;

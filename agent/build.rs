@@ -21,5 +21,5 @@ fn main() {
     let commit = given.or_else(asked).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=EXHIBIT_COMMIT={commit}");
     println!("cargo:rerun-if-env-changed=EXHIBIT_COMMIT");
-    println!("cargo:rerun-if-changed=../.git/HEAD");
+    println!("cargo:rerun-if-changed=../.git/logs/HEAD");
 }

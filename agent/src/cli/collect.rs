@@ -20,7 +20,20 @@ use crate::host::{self, Host};
 use crate::run::{self, Options};
 use crate::ship::{Directory, Store};
 
+const EXAMPLES: &str = "\
+Examples:
+  This machine into ./evidence:
+    exhibit-agent collect
+  Into a bucket with Object Lock, the rest into a spool if the bucket fails:
+    exhibit-agent collect --case IR-7 --operator ana --reason 'GuardDuty 1234' \\
+        --to s3://bucket/prefix --region eu-central-1 --spool /mnt/usb
+  With put-only credentials from standard input, gently:
+    exhibit-agent collect --to s3://bucket --credentials-file - --cpu-limit 25 --rate-limit 20M <creds.json
+  Only what runs, within a minute:
+    exhibit-agent collect --include first_sweep,sockets,processes,recovered --deadline 60s";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Where the evidence goes: a directory, or s3://bucket/prefix
     #[arg(long, value_name = "PLACE", default_value = "evidence")]

@@ -9,7 +9,13 @@ use super::store::{LockArguments, Place, S3Arguments, s3};
 use super::{Failure, print, tell};
 use crate::ship::{ResumeError, Store, prefix_of, ship_directory};
 
+const EXAMPLES: &str = "\
+Example:
+  Send what the spool took, to the place that `collect` was given:
+    exhibit-agent ship /mnt/usb/IR-7/i-0123456789abcdef0/20260102T030405Z-89abcdef --to s3://bucket/prefix";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The collection's folder: below --spool, or collected without a store
     directory: PathBuf,

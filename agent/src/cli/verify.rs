@@ -9,7 +9,15 @@ use indicatif::{HumanBytes, ProgressBar};
 use super::store::{LockArguments, Place, S3Arguments, s3};
 use super::{Failure, print, printable};
 
+const EXAMPLES: &str = "\
+Examples:
+  A folder, with the manifest's hash from the receipt:
+    exhibit-agent verify evidence/IR-7/h-0123456789abcdef/20260102T030405Z-89abcdef --manifest-sha256 51e3...
+  In the bucket:
+    exhibit-agent verify s3://bucket/prefix/IR-7/i-0123456789abcdef0/20260102T030405Z-89abcdef --json";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The collection: a directory, or s3://bucket/prefix/<case>/<host>/<collection>
     collection: String,

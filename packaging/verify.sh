@@ -15,6 +15,7 @@ umask 077
 
 max_text=67108864         # CHAIN and manifest, in bytes
 max_segment=268435456     # a segment
+max_under_way=4           # segments of a stream that may be on their way to the store
 max_raw=4398046511104     # a stream before compression
 max_ratio=25000           # raw bytes for a stored byte,
 ratio_from=67108864       # counted from here on
@@ -177,7 +178,7 @@ has_link() {
 	head -c "$(length "$work/link")" "$1" | cmp -s - "$work/link"
 }
 
-# Puts the segments in the order that their links give.
+# Puts the segments in the order that their links give, and those that may stand beyond a gap in a list of their own.
 chain_of_links() {
 	: >"$work/links"
 	while IFS= read -r key; do
@@ -206,11 +207,49 @@ chain_of_links() {
 	printf 'exhibit-chain 1 %s\n' "$prefix" >"$work/chain"
 	head=$(sha256 <"$work/chain") n_evidence=0 n_memory=0
 	while next_link; do :; done
-	cut -d ' ' -f 3 "$work/links" | sort >"$work/linked"
-	tail -n +2 "$work/chain" | cut -d ' ' -f 2 | sort | comm -23 "$work/linked" - | while IFS= read -r key; do
-		problem link "$key does not continue the segment before it"
-	done
+	may_lack=yes
+	! listed CHAIN && ! listed manifest.json || may_lack=no
+	awk -v prefix="$prefix" -v may_lack="$may_lack" -v most="$max_under_way" "$judge_left" \
+		"$work/segments" "$work/chain" "$work/links" >"$work/left" || die 1 'awk failed'
+	before=''
+	while IFS=' ' read -r what line; do
+		case $what in
+		gap) printf '%s\n' "$line" >>"$work/gaps" ;;
+		missing) problem missing "$line is missing" ;;
+		after) expect_after "$before" "$line" ;;
+		link) problem link "$line does not continue the segment before it" ;;
+		esac
+		case $what in
+		beyond | after) printf '%s\n' "$line" >>"$work/beyond" && before=$line ;;
+		esac
+	done <"$work/left"
 }
+
+# Neighbours beyond a gap still follow each other in the chain.
+expect_after() {
+	[ "${2%% *}" = "$(printf '%s\n' "$1" | sha256)" ] && return
+	line_key=${2#* }
+	problem link "${line_key%% *} does not continue the segment before it"
+}
+
+# shellcheck disable=SC2016 # awk expands it
+judge_left='
+# Judges each segment that the chain does not reach. A run that was cut may lack some that were under way.
+{ file = FILENAME == ARGV[1] ? 1 : FILENAME == ARGV[2] ? 2 : 3 }
+file == 1 { split($1, part, "[/.]"); if (part[2] + 0 == gap[part[1]] + 0) gap[part[1]]++; next }
+file == 2 { reached[$2]; next }
+$3 in reached { next }
+{
+	split($3, part, "[/.]")
+	stream = part[1]; number = part[2] + 0; missing = gap[stream] + 0
+	key = sprintf("%s/%05d.%s.%s", stream, missing, part[3], part[4])
+	if (may_lack == "no" || $2 != prefix || number < missing) { print "link", $3; next }
+	if (number >= missing + most) { if (!wider[stream]++) print "missing", key; next }
+	if (!(stream in last)) print "gap", key
+	print (stream in last) && last[stream] == number - 1 ? "after" : "beyond", $1, $3, $4, $5
+	last[stream] = number
+}
+'
 
 next_link() {
 	line=$(awk -v head="$head" -v prefix="$prefix" -v e="$(key_of evidence $n_evidence)" -v m="$(key_of memory $n_memory)" \
@@ -270,14 +309,14 @@ raw_bytes() {
 check_stream() {
 	raw=0 stored=0 segments=0 broken=no
 	: >"$work/keys"
-	grep " $1/" "$work/records" >"$work/of_stream" || { [ "$sealed-$1" = yes-evidence ] || return 0; }
+	[ -s "$work/$1" ] || [ "$sealed-$1" = yes-evidence ] || return 0
 	while IFS= read -r line; do
 		# shellcheck disable=SC2086 # four words
 		check_segment $line
-	done <"$work/of_stream"
+	done <"$work/$1"
 	[ "$broken" = no ] || return 0
 	if [ "$raw" -gt "$max_raw" ] || { [ "$raw" -gt "$ratio_from" ] && [ "$raw" -gt $((stored * max_ratio)) ]; }; then
-		problem limit "the stream $1 has more raw bytes than its stored ones allow"
+		problem limit "$1: there are more raw bytes than the stored ones allow"
 		return
 	fi
 	# shellcheck disable=SC2046 # four words
@@ -551,7 +590,7 @@ main() {
 	esac || die 2 'the folder can not be entered'
 	mkdir "$work/empty"
 	ulimit -f "$max_list_blocks"
-	for list in problems chain records streams; do : >"$work/$list"; done
+	for list in problems chain records streams evidence memory beyond gaps; do : >"$work/$list"; done
 	sealed=no status=interrupted prefix='' end_block=0 m_inventory=''
 	list
 	verify
@@ -560,6 +599,8 @@ main() {
 		echo altered
 		exit 20
 	fi
+	sed 's/$/ is missing: it did not arrive before the run was cut, or was removed/' "$work/gaps"
+	cut -d ' ' -f 2 "$work/beyond" | sed 's/^/beyond the gap, whole, but not of the verified prefix: /'
 	# Objects that were added after the run have their own proof.
 	grep -Ex "$of_the_seal" "$work/listed" | sed 's/^/not looked into: /'
 	printf '%s: %s, %s segments, head %s\n' "$status" "$prefix" "$(wc -l <"$work/records" | tr -d ' ')" "$head"
@@ -592,8 +633,9 @@ verify() {
 		while IFS= read -r key; do problem extra "$key belongs to no collection, or is not listed by the chain"; done
 	[ -s "$work/chain" ] || return 0
 	[ "$sealed" = no ] || compare_chain
-	check_stream evidence
-	check_stream memory
+	grep ' evidence/' "$work/records" >"$work/evidence"
+	grep ' memory/' "$work/records" >"$work/memory"
+	for stream in evidence memory beyond; do check_stream "$stream"; done
 }
 
 main "$@"

@@ -9,6 +9,8 @@
 //!
 //! The first line binds the place; the hash of the last line is the *head*, which the manifest fixes.
 
+use std::collections::BTreeMap;
+
 use crate::digest::Digest;
 use crate::keys::{KeyError, Prefix, Stream};
 
@@ -33,6 +35,11 @@ impl Record {
     /// Key of the segment, relative to the collection.
     pub fn key(&self) -> String {
         self.stream.segment_key(self.number)
+    }
+
+    /// Hash of the record's line: what the record after it carries, and the link of that one's segment.
+    pub fn hash(&self) -> Digest {
+        Digest::of(self.line().as_bytes())
     }
 
     fn line(&self) -> String {
@@ -75,6 +82,8 @@ pub struct Chain {
     prefix: Prefix,
     head: Digest,
     records: Vec<Record>,
+    /// The number that is due, of each stream that has segments.
+    due: BTreeMap<Stream, u32>,
 }
 
 impl Chain {
@@ -85,6 +94,7 @@ impl Chain {
             prefix,
             head,
             records: Vec::new(),
+            due: BTreeMap::new(),
         }
     }
 
@@ -105,11 +115,7 @@ impl Chain {
 
     /// Number that the next segment of `stream` must have.
     pub fn next_number(&self, stream: Stream) -> u32 {
-        self.records
-            .iter()
-            .rev()
-            .find(|r| r.stream == stream)
-            .map_or(0, |r| r.number + 1)
+        self.due.get(&stream).copied().unwrap_or_default()
     }
 
     /// Adds a sealed segment, which becomes number [`Chain::next_number`] of its stream.
@@ -121,7 +127,8 @@ impl Chain {
             length,
             sha256,
         };
-        self.head = Digest::of(record.line().as_bytes());
+        self.head = record.hash();
+        self.due.insert(stream, record.number + 1);
         self.records.push(record.clone());
         record
     }

@@ -14,6 +14,8 @@ pub const TARGET_BYTES: usize = 8 << 20;
 const FRAME_ROOM: usize = frame::RAW_BYTES + (frame::RAW_BYTES >> 4);
 /// Longest segment that is read, in bytes.
 pub const MAX_BYTES: u64 = 256 << 20;
+/// Most segments of a stream that may be under way to the store: number n + 4 waits until number n is stored.
+pub const MAX_UNDER_WAY: u32 = 4;
 
 /// The text of the link that a segment starts with: its place, and the chain's head before it.
 pub fn link(chain: &Chain, stream: Stream) -> String {

@@ -61,6 +61,8 @@ fn judge(vector: &Stored) -> Option<String> {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
+    let named = |key: &String| text.contains(&format!("verified prefix: {key}\n"));
+    let right = right && vector.expected.beyond_gap.iter().all(named);
     (!right).then(|| {
         format!(
             "{}: {code:?} where {} is due\n{text}",

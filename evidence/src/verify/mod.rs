@@ -7,7 +7,7 @@ mod contents;
 mod problem;
 mod stream;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -15,10 +15,11 @@ use crate::chain::{self, Chain, Record};
 use crate::digest::Digest;
 use crate::exit::Exit;
 use crate::keys::{self, Prefix, Stream};
-use crate::manifest::{self, Completeness, Manifest};
+use crate::manifest::{self, Completeness, Manifest, StreamTotals};
 use crate::objects::{Objects, read_whole};
 use crate::segment;
 pub use problem::Problem;
+use stream::RawStream;
 
 /// What a verification may cost.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ pub enum Verdict {
     Complete,
     /// Intact, and the manifest names what is missing.
     Partial,
-    /// There is no manifest; the segments that are there are intact and in order.
+    /// There is no manifest; the segments up to the first that is missing are intact and in order.
     Interrupted,
     /// Not what the agent wrote.
     Altered,
@@ -86,6 +87,8 @@ pub struct Report {
     pub members: u64,
     /// What the manifest says is missing.
     pub reasons: Vec<String>,
+    /// Segments behind one that never arrived: each whole on its own, none of them counted or looked into above.
+    pub beyond_gap: Vec<String>,
     /// Objects of the seal, which this verification does not look into.
     pub unchecked: Vec<String>,
 }
@@ -140,19 +143,18 @@ pub fn verify(
     };
     let ended = listed.remove(keys::MANIFEST);
     let manifest = ended.then(|| run.manifest()).flatten();
-    let written = match listed.remove(keys::CHAIN) {
-        true => run.chain(),
-        false => {
-            if ended {
-                let key = keys::CHAIN.to_owned();
-                run.problems.push(Problem::Missing { key });
-            }
-            None
-        }
-    };
+    let sealing = listed.remove(keys::CHAIN);
+    let written = sealing.then(|| run.chain()).flatten();
+    if ended && !sealing {
+        let key = keys::CHAIN.to_owned();
+        run.problems.push(Problem::Missing { key });
+    }
     // The links of the segments say the same as CHAIN, which a run that was cut does not have.
     let linked = written.is_none();
-    let chain = written.or_else(|| run.chain_of_links(&listed));
+    let (chain, beyond) = match written {
+        Some(chain) => (Some(chain), Vec::new()),
+        None => run.chain_of_links(&listed, !ended && !sealing),
+    };
     let unchecked: Vec<String> = listed
         .iter()
         .filter(|key| keys::is_of_the_seal(key))
@@ -174,6 +176,11 @@ pub fn verify(
         .as_ref()
         .map(|chain| run.streams(chain, sealed))
         .unwrap_or_default();
+    let stored_bytes = run.read;
+    if let Some(chain) = &chain {
+        let records = beyond.iter().collect();
+        run.stream(chain, records, None, |raw| raw.drain());
+    }
     Ok(Report {
         verdict: verdict(&run.problems, sealed),
         problems: run.problems,
@@ -181,12 +188,13 @@ pub fn verify(
         manifest_sha256: manifest.as_ref().map(|(_, sha256)| *sha256),
         chain_head: chain.as_ref().map(Chain::head),
         segments: records.len() as u64,
-        stored_bytes: run.read,
+        stored_bytes,
         raw_bytes: totals.raw_bytes,
         members: totals.members,
         reasons: manifest
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
+        beyond_gap: beyond.iter().map(Record::key).collect(),
         unchecked,
     })
 }
@@ -242,39 +250,83 @@ impl Run<'_> {
             .ok()
     }
 
-    /// The chain of a run that was cut before it wrote CHAIN, from the links inside its segments.
-    fn chain_of_links(&mut self, listed: &BTreeSet<String>) -> Option<Chain> {
-        let mut linked = Vec::new();
+    /// The chain of a run that was cut before it wrote CHAIN, from the links inside its segments, and the segments that
+    /// stand beyond a gap, if the run may lack some.
+    fn chain_of_links(
+        &mut self,
+        listed: &BTreeSet<String>,
+        may_lack: bool,
+    ) -> (Option<Chain>, Vec<Record>) {
+        let mut prefix = None;
+        let mut linked = HashMap::new();
         for (stream, number) in listed.iter().filter_map(|key| Stream::of_key(key)) {
             let key = stream.segment_key(number);
             let Some(bytes) = self.whole(&key, segment::MAX_BYTES) else {
                 continue;
             };
-            match segment::read_link(&bytes, &key) {
-                Some(link) => {
-                    linked.push((link, stream, number, bytes.len() as u64, Digest::of(&bytes)))
+            let link = segment::read_link(&bytes, &key)
+                .filter(|link| link.prefix == *prefix.get_or_insert_with(|| link.prefix.clone()));
+            let Some(link) = link else {
+                self.problems.push(Problem::Link { key });
+                continue;
+            };
+            let record = Record {
+                previous: link.previous,
+                stream,
+                number,
+                length: bytes.len() as u64,
+                sha256: Digest::of(&bytes),
+            };
+            linked.insert((record.previous, stream, number), record);
+        }
+        let Some(mut chain) = prefix.map(Chain::new) else {
+            return (None, Vec::new());
+        };
+        while let Some(next) = Stream::ALL
+            .into_iter()
+            .find_map(|stream| linked.remove(&(chain.head(), stream, chain.next_number(stream))))
+        {
+            chain.append(next.stream, next.length, next.sha256);
+        }
+        let left = linked.into_values().map(|r| ((r.stream, r.number), r));
+        let beyond = self.beyond_gap(&left.collect(), listed, may_lack);
+        (Some(chain), beyond)
+    }
+
+    /// Of the segments that the chain does not reach, those beyond a gap that a run which was cut may leave: as wide as
+    /// what may be under way. All others are problems.
+    fn beyond_gap(
+        &mut self,
+        left: &BTreeMap<(Stream, u32), Record>,
+        listed: &BTreeSet<String>,
+        may_lack: bool,
+    ) -> Vec<Record> {
+        let mut beyond = Vec::new();
+        for stream in Stream::ALL {
+            let missing = |number: &u32| !listed.contains(&stream.segment_key(*number));
+            let gap = (0..).find(missing).filter(|_| may_lack);
+            let gap = gap.unwrap_or(u32::MAX);
+            let end = gap.saturating_add(segment::MAX_UNDER_WAY);
+            let mut wider = false;
+            for record in left.values().filter(|record| record.stream == stream) {
+                // Neighbours beyond the gap still follow each other in the chain.
+                let before = left.get(&(stream, record.number.wrapping_sub(1)));
+                let follows = before.is_none_or(|before| before.hash() == record.previous);
+                if record.number >= end {
+                    wider = true;
+                } else if record.number > gap && follows {
+                    beyond.push(record.clone());
+                } else {
+                    let key = record.key();
+                    self.problems.push(Problem::Link { key });
                 }
-                None => self.problems.push(Problem::Link { key }),
+            }
+            if wider {
+                let key = stream.segment_key(gap);
+                self.problems.push(Problem::Missing { key });
             }
         }
-        let prefix = linked.first().map(|(link, ..)| link.prefix.clone())?;
-        let mut chain = Chain::new(prefix);
-        while let Some(at) = linked.iter().position(|(link, stream, number, ..)| {
-            link.previous == chain.head()
-                && link.prefix == *chain.prefix()
-                && *number == chain.next_number(*stream)
-        }) {
-            let (_, stream, _, length, sha256) = linked.swap_remove(at);
-            chain.append(stream, length, sha256);
-        }
-        self.problems.extend(
-            linked
-                .into_iter()
-                .map(|(_, stream, number, ..)| Problem::Link {
-                    key: stream.segment_key(number),
-                }),
-        );
-        Some(chain)
+        beyond
     }
 
     fn streams(&mut self, chain: &Chain, manifest: Option<&Manifest>) -> Totals {
@@ -296,29 +348,42 @@ impl Run<'_> {
             {
                 continue;
             }
-            let mut raw = stream::RawStream::new(
-                self.objects,
-                chain.prefix(),
-                records,
-                self.limits,
-                stated,
-                self.progress,
-                self.read,
-            );
-            match stream {
-                Stream::Evidence => {
-                    let contents = contents::check(&mut raw, self.limits, manifest);
-                    totals.members = contents.members;
-                    self.problems.extend(contents.problems);
-                }
+            let limits = self.limits;
+            let mut contents = None;
+            totals.raw_bytes += self.stream(chain, records, stated, |raw| match stream {
+                Stream::Evidence => contents = Some(contents::check(raw, limits, manifest)),
                 Stream::Memory => raw.drain(),
+            });
+            if let Some(contents) = contents {
+                totals.members = contents.members;
+                self.problems.extend(contents.problems);
             }
-            let end = raw.finish();
-            totals.raw_bytes += end.raw_bytes;
-            self.read = end.read;
-            self.problems.extend(end.problems);
         }
         totals
+    }
+
+    /// Reads the segments of `records` one after the other, in the way of `read`; the answer is their raw bytes.
+    fn stream(
+        &mut self,
+        chain: &Chain,
+        records: Vec<&Record>,
+        stated: Option<&StreamTotals>,
+        read: impl FnOnce(&mut RawStream<'_>),
+    ) -> u64 {
+        let mut raw = RawStream::new(
+            self.objects,
+            chain.prefix(),
+            records,
+            self.limits,
+            stated,
+            self.progress,
+            self.read,
+        );
+        read(&mut raw);
+        let end = raw.finish();
+        self.read = end.read;
+        self.problems.extend(end.problems);
+        end.raw_bytes
     }
 
     fn compare_chain(&mut self, chain: &Chain, manifest: &Manifest) {

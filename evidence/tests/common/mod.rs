@@ -19,6 +19,9 @@ pub struct Expected {
     pub about: String,
     pub verdict: String,
     pub problems: Vec<String>,
+    /// Keys of segments that are whole, but stand beyond one that is missing.
+    #[serde(default)]
+    pub beyond_gap: Vec<String>,
     /// `pass` when `packaging/verify.sh` can not see the flaw.
     pub shell: String,
 }

@@ -33,6 +33,7 @@ pub struct Vector {
     pub about: &'static str,
     pub verdict: &'static str,
     pub problems: Vec<&'static str>,
+    pub beyond_gap: Vec<String>,
     pub shell: &'static str,
     pub objects: Objects,
 }
@@ -50,6 +51,7 @@ impl Vector {
             about,
             verdict,
             problems: Vec::new(),
+            beyond_gap: Vec::new(),
             shell: "pass",
             objects,
         }
@@ -67,9 +69,24 @@ impl Vector {
             about,
             verdict: "altered",
             problems: problems.to_vec(),
+            beyond_gap: Vec::new(),
             shell: "fail",
             objects,
         }
+    }
+
+    /// A run that was cut, where these segments of a stream stand beyond one that is missing.
+    pub fn with_gap(
+        name: &'static str,
+        stream: Stream,
+        beyond: &[u32],
+        about: &'static str,
+        objects: Objects,
+    ) -> Self {
+        let mut vector = Self::valid(name, "interrupted", about, objects);
+        let keys = beyond.iter().map(|number| stream.segment_key(*number));
+        vector.beyond_gap = keys.collect();
+        vector
     }
 
     /// The same, where the flaw is out of reach of `verify.sh`.
@@ -82,8 +99,13 @@ impl Vector {
     pub fn expected(&self) -> String {
         let text = |value: &str| serde_json::to_string(value).unwrap();
         let problems: Vec<String> = self.problems.iter().map(|code| text(code)).collect();
+        let beyond: Vec<String> = self.beyond_gap.iter().map(|key| text(key)).collect();
+        let beyond = match beyond.as_slice() {
+            [] => String::new(),
+            keys => format!("  \"beyond_gap\": [{}],\n", keys.join(", ")),
+        };
         format!(
-            "{{\n  \"about\": {},\n  \"verdict\": {},\n  \"problems\": [{}],\n  \"shell\": {}\n}}\n",
+            "{{\n  \"about\": {},\n  \"verdict\": {},\n  \"problems\": [{}],\n{beyond}  \"shell\": {}\n}}\n",
             text(self.about),
             text(self.verdict),
             problems.join(", "),
@@ -285,8 +307,13 @@ impl Collection {
 
     /// The evidence of `archive` in three segments.
     pub fn in_three(archive: &Archive) -> Self {
+        Self::in_pieces(archive, 3)
+    }
+
+    /// The evidence of `archive` in this many segments.
+    pub fn in_pieces(archive: &Archive, count: usize) -> Self {
         let mut collection = Self::new();
-        for piece in archive.raw.chunks(archive.raw.len().div_ceil(3)) {
+        for piece in archive.raw.chunks(archive.raw.len().div_ceil(count)) {
             collection.segment(Stream::Evidence, piece);
         }
         collection
@@ -314,6 +341,14 @@ impl Collection {
 
     /// The stored objects of a run that was cut here.
     pub fn cut(self) -> Objects {
+        self.objects
+    }
+
+    /// The stored objects of a run that was cut before these segments of `stream` arrived.
+    pub fn cut_without(mut self, stream: Stream, numbers: &[u32]) -> Objects {
+        for number in numbers {
+            self.objects.remove(&stream.segment_key(*number)).unwrap();
+        }
         self.objects
     }
 

@@ -99,6 +99,41 @@ pub fn all() -> Vec<Vector> {
             "A segment with its link and no frame.",
             link_alone(),
         ),
+        Vector::with_gap(
+            "interrupted-gap",
+            Stream::Evidence,
+            &[3],
+            "Neither CHAIN nor manifest; segment 2 never arrived, the one after it did.",
+            interrupted_gap(&[2, 4, 5]),
+        ),
+        Vector::with_gap(
+            "interrupted-gap-of-the-first",
+            Stream::Evidence,
+            &[1],
+            "Neither CHAIN nor manifest; the first segment never arrived, the one after it did.",
+            interrupted_gap(&[0, 2, 3, 4, 5]),
+        ),
+        Vector::with_gap(
+            "interrupted-gap-of-the-widest",
+            Stream::Evidence,
+            &[4],
+            "Neither CHAIN nor manifest; of the four segments that may be under way only the last arrived.",
+            interrupted_gap(&[1, 2, 3, 5]),
+        ),
+        Vector::with_gap(
+            "interrupted-gap-twice",
+            Stream::Evidence,
+            &[2, 4],
+            "Neither CHAIN nor manifest; of the four segments that may be under way every other one arrived.",
+            interrupted_gap(&[1, 3, 5]),
+        ),
+        Vector::with_gap(
+            "interrupted-gap-in-memory",
+            Stream::Memory,
+            &[2, 3],
+            "Neither CHAIN nor manifest; a segment of memory never arrived, the two after it did.",
+            gap_in_memory(),
+        ),
     ]
 }
 
@@ -314,4 +349,18 @@ fn link_alone() -> Objects {
     let mut collection = Collection::new();
     collection.frames(Stream::Evidence, &[], b"");
     collection.cut()
+}
+
+/// Six segments of the usual evidence, cut before CHAIN and before these arrived.
+fn interrupted_gap(missing: &[u32]) -> Objects {
+    Collection::in_pieces(&Archive::usual().end(), 6).cut_without(Stream::Evidence, missing)
+}
+
+fn gap_in_memory() -> Objects {
+    let mut collection = Collection::new();
+    collection.segment(Stream::Evidence, &Archive::usual().raw[..512]);
+    for piece in lime().chunks(2100) {
+        collection.segment(Stream::Memory, piece);
+    }
+    collection.cut_without(Stream::Memory, &[1])
 }

@@ -1,11 +1,12 @@
 //! Objects that are missing, surplus, exchanged or damaged.
 
 use evidence::keys::Stream;
+use evidence::manifest::Completeness;
 
-use crate::build::{Archive, Collection, Object, Objects, Vector};
+use crate::build::{Archive, Collection, Object, Objects, Vector, pack};
 
 pub fn all() -> Vec<Vector> {
-    [damaged(), listed(), interrupted()]
+    [damaged(), listed(), interrupted(), gaps()]
         .into_iter()
         .flatten()
         .collect()
@@ -43,7 +44,7 @@ fn damaged() -> Vec<Vector> {
             "segments-swapped",
             &["length"],
             "Two segments changed places.",
-            swapped(usual()),
+            swapped(usual(), 0, 1),
         ),
     ]
 }
@@ -133,22 +134,10 @@ fn listed() -> Vec<Vector> {
 fn interrupted() -> Vec<Vector> {
     vec![
         Vector::altered(
-            "interrupted-segment-missing-first",
-            &["link"],
-            "Neither CHAIN nor manifest, and the first segment is gone.",
-            without(cut(), &key(0)),
-        ),
-        Vector::altered(
-            "interrupted-segment-missing-middle",
-            &["link"],
-            "Neither CHAIN nor manifest, and segment 1 of 0 to 2 is gone.",
-            without(cut(), &key(1)),
-        ),
-        Vector::altered(
             "interrupted-segments-swapped",
             &["link"],
             "Neither CHAIN nor manifest, and two segments changed places.",
-            swapped(cut()),
+            swapped(cut(), 0, 1),
         ),
         Vector::altered(
             "interrupted-bit-flipped",
@@ -170,6 +159,83 @@ fn interrupted() -> Vec<Vector> {
                 .into_iter()
                 .chain([("core".to_owned(), Object::Bytes(Vec::new()))])
                 .collect(),
+        ),
+    ]
+}
+
+fn gaps() -> Vec<Vector> {
+    let evidence = Stream::Evidence;
+    vec![
+        // One that was removed and one that never arrived look the same.
+        Vector::with_gap(
+            "interrupted-segment-missing-first",
+            evidence,
+            &[1, 2],
+            "Neither CHAIN nor manifest, and the first segment is gone.",
+            without(cut(), &key(0)),
+        ),
+        Vector::with_gap(
+            "interrupted-segment-missing-middle",
+            evidence,
+            &[2],
+            "Neither CHAIN nor manifest, and segment 1 of 0 to 2 is gone.",
+            without(cut(), &key(1)),
+        ),
+        Vector::altered(
+            "interrupted-gap-too-wide",
+            &["missing"],
+            "Neither CHAIN nor manifest, and there is a segment that would have waited for the missing one.",
+            Collection::in_pieces(&Archive::usual().end(), 6).cut_without(evidence, &[1, 2, 3, 4]),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-a-bit-flipped",
+            &["frame"],
+            "Neither CHAIN nor manifest; beyond a missing segment stands a damaged one.",
+            gap_edited(2, |bytes| bytes[200] ^= 4),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-a-segment-cut",
+            &["frame"],
+            "Neither CHAIN nor manifest; beyond a missing segment stands one without its last byte.",
+            gap_edited(2, |bytes| {
+                bytes.pop();
+            }),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-a-segment-without-link",
+            &["link"],
+            "Neither CHAIN nor manifest; beyond a missing segment stands one without its link.",
+            gap_edited(2, |bytes| *bytes = pack(b"no link")),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-another-run",
+            &["link"],
+            "Neither CHAIN nor manifest; beyond a missing segment stands one of another collection.",
+            without(interrupted_segment_of_another_run(), &key(1)),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-segments-swapped",
+            &["link"],
+            "Neither CHAIN nor manifest; beyond a missing segment two changed places.",
+            without(swapped(cut(), 1, 2), &key(0)),
+        ),
+        Vector::altered(
+            "interrupted-gap-before-a-segment-exchanged",
+            &["link"],
+            "Neither CHAIN nor manifest; beyond a missing segment one has other frames, and the one after it tells.",
+            without(with_frame_after(cut(), 1), &key(0)),
+        ),
+        Vector::altered(
+            "chain-without-a-segment",
+            &["missing"],
+            "CHAIN is there, the manifest is not: all segments were stored before it, and one is gone.",
+            without(without(usual(), "manifest.json"), &key(1)),
+        ),
+        Vector::altered(
+            "segment-missing-unshipped",
+            &["missing"],
+            "A segment is gone that the manifest says was not stored when it was written.",
+            without(unshipped(), &key(1)),
         ),
     ]
 }
@@ -213,11 +279,34 @@ fn edited(number: u32, edit: impl FnOnce(&mut Vec<u8>)) -> Objects {
     objects
 }
 
-fn swapped(mut objects: Objects) -> Objects {
-    let first = objects.remove(&key(0)).unwrap();
-    let second = objects.insert(key(1), first).unwrap();
-    objects.insert(key(0), second);
+fn swapped(mut objects: Objects, one: u32, other: u32) -> Objects {
+    let first = objects.remove(&key(one)).unwrap();
+    let second = objects.insert(key(other), first).unwrap();
+    objects.insert(key(one), second);
     objects
+}
+
+/// Segment 1 never arrived, and the one of this number was edited.
+fn gap_edited(number: u32, edit: impl FnOnce(&mut Vec<u8>)) -> Objects {
+    let mut objects = without(cut(), &key(1));
+    edit(bytes(&mut objects, &key(number)));
+    objects
+}
+
+fn with_frame_after(mut objects: Objects, number: u32) -> Objects {
+    bytes(&mut objects, &key(number)).extend(pack(b"more"));
+    objects
+}
+
+/// A complete run whose store had failed, and whose spool was shipped later.
+fn unshipped() -> Objects {
+    let archive = Archive::usual().end();
+    let collection = Collection::in_three(&archive);
+    let mut manifest = collection.manifest(archive.totals());
+    manifest.status = Completeness::Partial;
+    manifest.reasons = vec!["the store failed: 503".to_owned()];
+    manifest.objects[1].shipped = false;
+    collection.end_with(&manifest)
 }
 
 fn segment_extra() -> Objects {

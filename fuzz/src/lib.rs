@@ -3,6 +3,8 @@
 //! Beyond not to panic, most have a second promise: one text for one value. What is accepted is written again, and must
 //! be the same bytes.
 
+mod agent;
+
 use std::collections::BTreeMap;
 
 use evidence::frame::{Unpacker, skippable};
@@ -16,7 +18,7 @@ use evidence::{Chain, Manifest, Receipt};
 /// A target: its name in Cargo.toml, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets.
+/// Targets of the format.
 pub const TARGETS: &[Target] = &[
     ("chain", |bytes| {
         same(Chain::parse(bytes).map(|chain| chain.to_text()), bytes)
@@ -48,7 +50,10 @@ pub const TARGETS: &[Target] = &[
 
 /// Runs the target of this name.
 pub fn run(name: &str, bytes: &[u8]) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let target = TARGETS
+        .iter()
+        .chain(agent::TARGETS)
+        .find(|(known, _)| *known == name);
     target.expect("a target of this name is in TARGETS").1(bytes);
 }
 

@@ -184,8 +184,9 @@ fn taints(mask: u64) -> Vec<String> {
         .collect()
 }
 
+/// A module, as `/proc/modules` and `/sys/module` tell of it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Module {
+pub struct Module {
     name: String,
     size: Option<u64>,
     references: Option<u64>,
@@ -256,7 +257,7 @@ fn modules(host: &Host, proc: &Folder, sink: &mut Sink<'_>) -> Result<(), Captur
 }
 
 /// A line of `/proc/modules`: name, size, references, users, state, address, taint.
-fn module(line: &str) -> Option<Module> {
+pub fn module(line: &str) -> Option<Module> {
     let mut fields = line.split_ascii_whitespace();
     let name = fields.next()?.to_owned();
     let (size, references) = (fields.next()?.parse().ok(), fields.next()?.parse().ok());
@@ -280,8 +281,9 @@ fn module(line: &str) -> Option<Module> {
     })
 }
 
+/// A mount, as our own mount namespace shows it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Mount {
+pub struct Mount {
     id: u32,
     parent: u32,
     device: String,
@@ -307,7 +309,7 @@ fn mounts(host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
 }
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
-fn mount(line: &[u8]) -> Option<Mount> {
+pub fn mount(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let dash = fields.iter().position(|field| *field == b"-")?;
     let field = |index: usize| fields.get(index).map(|field| text(&unescape(field)));

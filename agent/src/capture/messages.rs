@@ -18,8 +18,9 @@ static SPEC: Spec = Spec {
     max_bytes: 64 << 20,
 };
 
+/// A line of the buffer.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Message {
+pub struct Message {
     /// Severity from 0 (emergency) to 7 (debug).
     level: u32,
     facility: u32,
@@ -48,7 +49,7 @@ impl Artifact for KernelMessages {
 }
 
 /// A line `<priority>[  seconds] text`.
-fn message(line: &str) -> Option<Message> {
+pub fn message(line: &str) -> Option<Message> {
     let (priority, rest) = line.strip_prefix('<')?.split_once('>')?;
     let priority: u32 = priority.parse().ok()?;
     let (at, message) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

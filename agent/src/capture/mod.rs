@@ -5,8 +5,8 @@
 
 mod clock;
 mod files;
-mod kernel;
-mod messages;
+pub mod kernel;
+pub mod messages;
 pub mod network;
 pub mod processes;
 mod recovered;
@@ -15,7 +15,7 @@ pub mod sessions;
 mod sink;
 pub mod sockets;
 mod sweep;
-mod users;
+pub mod users;
 
 use std::time::Duration;
 

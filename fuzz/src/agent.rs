@@ -1,0 +1,83 @@
+//! The agent's readers of `/proc`, netlink and the system's own records: not to panic, and to end, is all they promise.
+
+use exhibit_agent::capture::network;
+use exhibit_agent::capture::processes::parse;
+use exhibit_agent::capture::sockets::{self, Family, Reader};
+use exhibit_agent::capture::{kernel, messages, sessions, users::Users};
+
+use crate::Target;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("proc_texts", proc_texts),
+    ("utmp", utmp),
+    ("sock_diag", |bytes| {
+        each_family(bytes, |family, rest| {
+            drop(sockets::diag::parse(family, 1, rest))
+        })
+    }),
+    ("proc_net", |bytes| {
+        each_family(bytes, |family, rest| {
+            drop(sockets::text::parse(family, 1, rest, 10_000))
+        })
+    }),
+    ("netlink", netlink),
+    ("rtnetlink", rtnetlink),
+    ("network_texts", network_texts),
+];
+
+/// The first byte chooses the family.
+fn each_family(bytes: &[u8], parse: impl Fn(Family, &[u8])) {
+    let Some((first, rest)) = bytes.split_first() else {
+        return;
+    };
+    parse(Family::ALL[usize::from(*first) % Family::ALL.len()], rest);
+}
+
+/// A datagram, message by message.
+fn netlink(bytes: &[u8]) {
+    let mut datagram = Reader::new(bytes);
+    while sockets::netlink::next(&mut datagram, 1).is_some() {}
+}
+
+fn proc_texts(bytes: &[u8]) {
+    drop(parse::stat(bytes));
+    drop(parse::keys_and_values(bytes));
+    drop(parse::strings(bytes));
+    drop(parse::limits(bytes));
+    drop(parse::mappings(bytes));
+    drop(Users::parse(bytes));
+    bytes
+        .split(|byte| *byte == b'\n')
+        .for_each(|line| drop(kernel::mount(line)));
+    for line in String::from_utf8_lossy(bytes).lines() {
+        drop(parse::capabilities(line));
+        drop(kernel::module(line));
+        drop(messages::message(line));
+    }
+}
+
+fn utmp(bytes: &[u8]) {
+    drop(sessions::login(bytes));
+    drop(sessions::last_login(bytes));
+}
+
+fn rtnetlink(bytes: &[u8]) {
+    use network::parse;
+    drop(parse::interface(bytes));
+    drop(parse::address(bytes));
+    drop(parse::route(bytes));
+    drop(parse::rule(bytes));
+    drop(parse::neighbour(bytes));
+}
+
+fn network_texts(bytes: &[u8]) {
+    use network::text;
+    for line in String::from_utf8_lossy(bytes).lines() {
+        drop(text::interface(line));
+        drop(text::address(line));
+        drop(text::route(line));
+        drop(text::route_v6(line));
+        drop(text::neighbour(line));
+    }
+}

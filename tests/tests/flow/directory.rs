@@ -212,3 +212,51 @@ fn a_recorded_tree_stands_in_for_the_machine_and_gives_the_same_twice() {
     );
     assert_eq!(first, inventory());
 }
+
+#[test]
+fn nothing_collected_is_never_success() {
+    let agent = Agent::built().unwrap();
+    let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let more = [
+        "--root",
+        root.path().to_str().unwrap(),
+        "--include",
+        "audit,journal",
+    ];
+    let ended = collect(&agent, to.path().to_str().unwrap(), &more);
+    assert_eq!(
+        (ended.code, ended.receipt()["result"].as_str()),
+        (4, Some("nothing-collected")),
+        "{ended:?}"
+    );
+    let manifest = collection::manifest(&folder(to.path(), &ended.prefix()));
+    assert_eq!(
+        collection::artifact(&manifest, "audit")["outcome"],
+        "absent"
+    );
+}
+
+#[test]
+fn completions_and_the_manual_page_know_the_commands() {
+    let agent = Agent::built().unwrap();
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+    ] {
+        let ended = run(agent.command().args(arguments));
+        assert_eq!(ended.code, 0, "{arguments:?}");
+        let text = ended.stdout.replace("\\-", "-");
+        for word in ["collect", "verify", "max-file-size", "spool"] {
+            assert!(text.contains(word), "{arguments:?} lacks {word}");
+        }
+    }
+    for command in ["collect", "verify", "ship"] {
+        let help = run(agent.command().args([command, "--help"])).stdout;
+        assert!(
+            help.contains("Example"),
+            "{command} --help shows no example"
+        );
+    }
+}

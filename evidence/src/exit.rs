@@ -36,7 +36,7 @@ pub enum Exit {
     Refused = 18,
     /// Verification failed: the evidence is not what the agent wrote.
     Altered = 20,
-    /// There is no manifest: the run was cut. The part that is there verifies.
+    /// There is no manifest: the run was cut. Up to the first missing segment all is intact.
     Interrupted = 21,
     /// What is named is not a collection.
     NotACollection = 22,

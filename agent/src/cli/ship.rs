@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 fn failure(error: ResumeError) -> Failure {
     let exit = match &error {
-        ResumeError::NotACollection(_) => Exit::NotACollection,
+        ResumeError::NotACollection(_) | ResumeError::NotWhole { .. } => Exit::NotACollection,
         ResumeError::Read { .. } | ResumeError::Note { .. } => Exit::Target,
         ResumeError::Ship { source, .. } => source.exit(),
     };

@@ -86,7 +86,7 @@ fn human(report: &Report) -> String {
         Verdict::Complete => "COMPLETE: intact, and all that was planned is there",
         Verdict::Partial => "PARTIAL: intact; the manifest names what is missing",
         Verdict::Interrupted => {
-            "INTERRUPTED: the run was cut before its manifest; what is there is intact and in order"
+            "INTERRUPTED: the run was cut before its manifest; up to the first missing segment all is intact"
         }
         Verdict::Altered => "ALTERED: this is not what the agent wrote",
     };

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use evidence::digest::{Digest, Hasher};
 use evidence::manifest::StoredObject;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::{Kind, Object, Readiness, ShipError, Store};
 
@@ -48,18 +50,49 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)
     }
 
+    /// Writes the whole object beside the collection and gives it its name then: a part of an object is never in it,
+    /// whenever the run is killed.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let unique = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let collection = self
+            .path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let part = self
+            .path
+            .with_file_name(format!(".{collection}.{unique}.part"));
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o400)
-            .open(path)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+            .open(&part)?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| name(&part, path));
         if written.is_err() {
-            // A part of an object is no object: it must not be there when the run is looked at.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&part);
         }
         written
+    }
+}
+
+/// Gives a file its name, which must be free.
+fn name(part: &Path, path: &Path) -> io::Result<()> {
+    match renameat2(
+        AT_FDCWD,
+        part,
+        AT_FDCWD,
+        path,
+        RenameFlags::RENAME_NOREPLACE,
+    ) {
+        // Some file systems do not know the flag; nobody else writes into a collection of ours.
+        Err(Errno::EINVAL) if !path.exists() => fs::rename(part, path),
+        result => Ok(result?),
     }
 }
 

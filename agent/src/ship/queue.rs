@@ -3,6 +3,7 @@
 //! Memory is bounded by the segments in the queue and in the senders' hands. When the store fails and there is no
 //! spool, the queue closes, so that capture stops instead of reading for nobody.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use evidence::manifest::StoredObject;
-use evidence::segment::Segment;
+use evidence::segment::{self, Segment};
 
 use super::{Directory, Object, ShipError, Store};
 use crate::limits::Rate;
@@ -18,6 +19,9 @@ use crate::limits::Rate;
 /// Segments sent at the same time, and segments that may wait.
 const SENDERS: usize = 3;
 const WAITING: usize = 1;
+/// How far sending may be ahead of the first segment that is not stored yet: a run that is killed then has a gap that
+/// verification knows to be one (`docs/format.md`).
+const WINDOW: u64 = segment::MAX_UNDER_WAY as u64;
 
 /// What became of the objects.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Shipped {
 
 #[derive(Default)]
 struct State {
+    /// Numbers of the segments under way, in the order in which they were sealed.
+    under_way: BTreeSet<u64>,
     objects: Vec<StoredObject>,
     failure: Option<ShipError>,
     spool_failure: Option<ShipError>,
@@ -72,7 +78,7 @@ impl Queue {
             changed: Condvar::new(),
         });
         let (sender, objects) = sync_channel::<Object>(WAITING);
-        let objects = Arc::new(Mutex::new(objects));
+        let objects = Arc::new(Mutex::new((objects, 0)));
         let threads = (0..SENDERS)
             .map(|_| {
                 let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
@@ -172,17 +178,38 @@ impl Shared {
         state.failure.is_none() || (self.spool.is_some() && state.spool_failure.is_none())
     }
 
-    fn send_all(&self, objects: &Mutex<Receiver<Object>>) {
-        loop {
-            let next = objects
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv();
-            let Ok(object) = next else { return };
+    fn send_all(&self, objects: &Mutex<(Receiver<Object>, u64)>) {
+        while let Some((number, object)) = self.next(objects) {
             let stored = self.put(&object);
-            self.lock().objects.push(stored);
+            let mut state = self.lock();
+            state.under_way.remove(&number);
+            state.objects.push(stored);
+            drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// The next object and its number, once it may be sent; `None` when there will be no more.
+    fn next(&self, objects: &Mutex<(Receiver<Object>, u64)>) -> Option<(u64, Object)> {
+        let mut objects = objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let object = objects.0.recv().ok()?;
+        let number = objects.1;
+        objects.1 += 1;
+        let mut state = self.lock();
+        state.under_way.insert(number);
+        let ahead = |state: &mut State| {
+            state
+                .under_way
+                .first()
+                .is_some_and(|first| number >= first + WINDOW)
+        };
+        // Whoever waits here keeps the others from taking a later one.
+        drop(
+            self.changed
+                .wait_while(state, ahead)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        Some((number, object))
     }
 
     /// Stores an object, or spools it, or gives it up: the answer says which.
@@ -219,5 +246,77 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Sender;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ship::Readiness;
+
+    /// Keeps the first object until it is told to let go, and tells of each that it is given.
+    struct Slow {
+        release: Mutex<Receiver<()>>,
+        given: Mutex<Sender<String>>,
+    }
+
+    impl Store for Slow {
+        fn kind(&self) -> &'static str {
+            "slow"
+        }
+
+        fn place(&self) -> String {
+            String::new()
+        }
+
+        fn prepare(&self) -> Result<Readiness, ShipError> {
+            Ok(Readiness::default())
+        }
+
+        fn put(&self, object: &Object) -> Result<StoredObject, ShipError> {
+            self.given.lock().unwrap().send(object.key.clone()).unwrap();
+            if object.key == "0" {
+                self.release.lock().unwrap().recv().unwrap();
+            }
+            Ok(StoredObject {
+                shipped: true,
+                ..object.unshipped()
+            })
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_far_ahead_of_a_segment_that_is_not_stored() {
+        let (release, held) = std::sync::mpsc::channel();
+        let (given, seen) = std::sync::mpsc::channel();
+        let store = Slow {
+            release: Mutex::new(held),
+            given: Mutex::new(given),
+        };
+        let queue = Queue::start(Arc::new(store), None, Rate::new(None)).unwrap();
+        let mut take = queue.take();
+        let writer = thread::spawn(move || {
+            (0..20).for_each(|number| {
+                let bytes = vec![number];
+                let sha256 = evidence::Digest::of(&bytes);
+                assert!(take(Segment {
+                    key: number.to_string(),
+                    bytes,
+                    sha256
+                }));
+            });
+        });
+        let mut early = Vec::new();
+        while let Ok(key) = seen.recv_timeout(Duration::from_millis(300)) {
+            early.push(key);
+        }
+        early.sort();
+        assert_eq!(early, ["0", "1", "2", "3"]);
+        release.send(()).unwrap();
+        writer.join().unwrap();
+        assert_eq!(queue.drain().shipped().objects.len(), 20);
     }
 }

@@ -8,10 +8,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use evidence::chain::Record;
 use evidence::keys::{self, Prefix, Stream};
 use evidence::manifest::StoredObject;
 use evidence::objects::{Directory as Objects, Objects as _, read_whole};
-use evidence::{Chain, chain, segment};
+use evidence::{Chain, Manifest, chain, manifest, segment};
 
 use super::{Object, ShipError, Store};
 
@@ -28,6 +29,10 @@ pub struct Resumed {
 pub enum ResumeError {
     #[error("{0} is not a collection: it has neither segments nor CHAIN")]
     NotACollection(PathBuf),
+    #[error(
+        "{folder} lacks {key}, which was not shipped either: find it before the rest is sent and sealed"
+    )]
+    NotWhole { folder: PathBuf, key: String },
     #[error("{path} can not be read: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the note of what was sent, {path}, can not be written: {source}")]
@@ -76,11 +81,7 @@ pub fn ship_directory(
         path: folder.to_owned(),
         source,
     };
-    let mut keys: Vec<String> = objects.list().map_err(read)?;
-    keys.retain(|key| {
-        Stream::of_key(key).is_some() || matches!(key.as_str(), keys::CHAIN | keys::MANIFEST)
-    });
-    keys.sort_by_key(|key| (key == keys::MANIFEST, key == keys::CHAIN, key.clone()));
+    let keys = in_order(folder, &objects, objects.list().map_err(read)?)?;
     let note = note_path(folder);
     let before = noted(&note).map_err(|source| ResumeError::Note {
         path: note.clone(),
@@ -112,6 +113,44 @@ pub fn ship_directory(
         resumed.sent.push(stored);
     }
     Ok(resumed)
+}
+
+/// The keys in the order in which they were sealed, CHAIN and the manifest last. Without those two the run was cut.
+fn in_order(
+    folder: &Path,
+    objects: &Objects,
+    listed: Vec<String>,
+) -> Result<Vec<String>, ResumeError> {
+    let mut here: BTreeSet<String> = listed.into_iter().collect();
+    let chain = read_whole(objects, keys::CHAIN, chain::MAX_BYTES)
+        .ok()
+        .and_then(|bytes| Chain::parse(&bytes).ok());
+    let Some(chain) = chain else {
+        here.retain(|key| Stream::of_key(key).is_some());
+        return Ok(here.into_iter().collect());
+    };
+    let manifest = read_whole(objects, keys::MANIFEST, manifest::MAX_BYTES).ok();
+    let manifest = manifest.and_then(|bytes| Manifest::parse(&bytes).ok());
+    let shipped = |key: &str| {
+        let stored = manifest.iter().flat_map(|manifest| &manifest.objects);
+        stored
+            .into_iter()
+            .any(|object| object.key == key && object.shipped)
+    };
+    let mut keys = Vec::new();
+    for key in chain.records().iter().map(Record::key) {
+        if here.contains(&key) {
+            keys.push(key);
+        } else if !shipped(&key) {
+            return Err(ResumeError::NotWhole {
+                folder: folder.to_owned(),
+                key,
+            });
+        }
+    }
+    keys.push(keys::CHAIN.to_owned());
+    keys.extend(here.take(keys::MANIFEST));
+    Ok(keys)
 }
 
 /// Beside the collection, not in it: a file of ours among the objects would make verification fail.

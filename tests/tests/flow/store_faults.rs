@@ -215,3 +215,31 @@ fn an_object_that_somebody_else_wrote_is_not_taken_for_ours() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn a_spool_with_a_hole_is_not_sent_as_if_it_were_whole() {
+    let Some(bucket) = Bucket::start() else {
+        return;
+    };
+    let spool = tempfile::tempdir().unwrap();
+    bucket
+        .proxy
+        .die_after(1, Fault::Answer(503, "ServiceUnavailable"));
+    let more = ["--attempts", "1", "--spool", spool.path().to_str().unwrap()];
+    let ended = bucket.collect(&[&SMALL[..], &more].concat());
+    bucket.proxy.heal();
+    let folder = spool.path().join(ended.prefix());
+    std::fs::remove_file(folder.join("evidence/00001.tar.zst")).unwrap();
+    let before = bucket.moto.keys(BUCKET).len();
+    let to = format!("s3://{BUCKET}/cases");
+    let mut ship = bucket.agent.command();
+    ship.args(["ship", "--quiet", folder.to_str().unwrap(), "--to", &to])
+        .args(bucket.way());
+    let refused = run(&mut ship);
+    assert_eq!(refused.code, 22, "{refused:?}");
+    assert!(
+        refused.stderr.contains("evidence/00001.tar.zst"),
+        "{refused:?}"
+    );
+    assert_eq!(bucket.moto.keys(BUCKET).len(), before, "nothing was sent");
+}

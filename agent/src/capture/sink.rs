@@ -287,12 +287,16 @@ impl<'a> Sink<'a> {
     fn stream(&mut self, mut item: Item, file: HostFile) -> Result<(), Halt> {
         self.check()?;
         let stated = file.stat().size;
-        let size = stated.min(self.budget.max_file_bytes);
+        let dense = file.dense_size().unwrap_or(stated);
+        let size = dense.min(self.budget.max_file_bytes);
         if size < stated {
+            let why = if size == dense {
+                "a hole follows"
+            } else {
+                "--max-file-size"
+            };
             item.status = Status::Truncated;
-            item.reason = Some(format!(
-                "it has {stated} bytes; --max-file-size allows {size}"
-            ));
+            item.reason = Some(format!("{size} of {stated} bytes: {why}"));
         }
         let mut source = FileSource {
             file,

@@ -12,6 +12,8 @@ use super::{Courier, HostError, Stat, sys};
 /// Size of the pieces, in bytes.
 pub(crate) const PIECE: usize = 1 << 20;
 
+/// Hole that ends what is taken of a sparse file, in bytes.
+const LARGE_HOLE: u64 = 64 << 20;
 /// First read of a small file, in bytes: most of `/proc` fits.
 const FIRST: usize = 16 << 10;
 
@@ -50,22 +52,54 @@ impl HostFile {
     /// Where the first data at or after `offset` is: sparse files are mostly holes. `None` when only holes follow.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// When the answer did not come in time.
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>, HostError> {
+        match self.seek(offset, Whence::SeekData)? {
+            Ok(start) => Ok(Some(start)),
+            Err(Errno::ENXIO) => Ok(None),
+            // A file system that knows no holes: all of it is data.
+            Err(_) => Ok((offset < self.stat.size).then_some(offset)),
+        }
+    }
+
+    /// Where the data at `offset` ends; the end of the file where no holes are known.
+    fn next_hole(&self, offset: u64) -> Result<u64, HostError> {
+        let hole = self.seek(offset, Whence::SeekHole)?.ok();
+        // It must move on, whatever the file system says.
+        Ok(hole.filter(|hole| *hole > offset).unwrap_or(self.stat.size))
+    }
+
+    /// Asks for a place in the file; reading goes on from the start.
+    fn seek(&self, offset: u64, whence: Whence) -> Result<Result<u64, Errno>, HostError> {
         let fd = Arc::clone(&self.fd);
-        let size = self.stat.size;
+        let from = i64::try_from(offset).unwrap_or(i64::MAX);
         self.courier.call(move || {
-            match lseek(
-                &*fd,
-                i64::try_from(offset).unwrap_or(i64::MAX),
-                Whence::SeekData,
-            ) {
-                Ok(start) => Ok(u64::try_from(start).ok()),
-                Err(Errno::ENXIO) => Ok(None),
-                // A file system that knows no holes: all of it is data.
-                Err(_) => Ok((offset < size).then_some(offset)),
-            }
+            let place = lseek(&*fd, from, whence).map(|place| u64::try_from(place).unwrap_or(0));
+            lseek(&*fd, 0, Whence::SeekSet)?;
+            Ok(place)
         })
+    }
+
+    /// Bytes up to the first large hole, or all of them: what can be read without reading zeros that nobody wrote.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn dense_size(&self) -> Result<u64, HostError> {
+        let size = self.stat.size;
+        if self.stat.allocated >= size {
+            return Ok(size);
+        }
+        let mut end = 0;
+        loop {
+            let next = self.next_data(end)?.unwrap_or(size);
+            if next.saturating_sub(end) > LARGE_HOLE {
+                return Ok(end);
+            }
+            if next >= size {
+                return Ok(size);
+            }
+            end = self.next_hole(next)?;
+        }
     }
 
     /// Up to `want` bytes from `offset`, wherever reading stands.
@@ -178,6 +212,30 @@ mod tests {
     }
 
     #[test]
+    fn small_holes_are_read_and_large_ones_end_the_file() {
+        use std::os::unix::fs::FileExt;
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sparse");
+        let file = std::fs::File::create(&path).unwrap();
+        let size = |root: &std::path::Path| {
+            let mut file = Host::open(root).unwrap().root().open("sparse").unwrap();
+            let size = file.dense_size().unwrap();
+            assert_eq!(
+                file.read(Vec::new(), 4).unwrap(),
+                b"data",
+                "reading starts at the start"
+            );
+            size
+        };
+        file.write_all_at(b"data", 0).unwrap();
+        file.write_all_at(b"more", 1 << 20).unwrap();
+        assert_eq!(size(root.path()), (1 << 20) + 4);
+        file.set_len(1 << 40).unwrap();
+        let dense = size(root.path());
+        assert!(((1 << 20) + 4..=2 << 20).contains(&dense), "{dense}");
+    }
+
+    #[test]
     fn sparse_files_are_read_by_their_data() {
         use std::os::unix::fs::FileExt;
         let root = tempfile::tempdir().unwrap();
@@ -192,5 +250,10 @@ mod tests {
         assert!(start > (1 << 40) - (1 << 20) && start <= 1 << 40, "{start}");
         assert_eq!(file.read_at(1 << 40, 100).unwrap(), b"data");
         assert_eq!(file.next_data((1 << 40) + 5000).unwrap(), None);
+        assert_eq!(
+            file.dense_size().unwrap(),
+            0,
+            "nothing but a hole comes first"
+        );
     }
 }

@@ -16,7 +16,7 @@ use evidence::keys::Stream;
 use evidence::segment::{Builder, Segment, TARGET_BYTES};
 
 /// Blocks that may wait at each worker.
-const WAITING: usize = 2;
+const WAITING: usize = 1;
 
 /// Takes sealed segments; false when it can take no more, which ends the stream.
 pub type Take = Box<dyn FnMut(Segment) -> bool + Send>;

@@ -20,6 +20,9 @@ use crate::host::{self, Host};
 use crate::run::{self, Options};
 use crate::ship::{Directory, Store};
 
+/// Threads that compress unless the operator wants more: three keep up with most networks, and bound the memory.
+const MOST_THREADS: usize = 3;
+
 const EXAMPLES: &str = "\
 Examples:
   This machine into ./evidence:
@@ -97,7 +100,7 @@ struct Limits {
     /// Level of zstd
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
-    /// Threads that compress [default: the cores that this process may use]
+    /// Threads that compress, 10 MiB of memory each [default: the cores that this process may use, 3 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 }
@@ -171,7 +174,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 fn options(arguments: &Arguments, prefix: Prefix) -> Options {
     let limits = &arguments.limits;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MOST_THREADS);
     let operator = || format!("uid {}", nix::unistd::getuid());
     Options {
         prefix,

@@ -16,9 +16,8 @@ use evidence::segment::{self, Segment};
 use super::{Directory, Object, ShipError, Store};
 use crate::limits::Rate;
 
-/// Segments sent at the same time, and segments that may wait.
+/// Segments sent at the same time. None waits besides: each is 8 MiB of the host's memory.
 const SENDERS: usize = 3;
-const WAITING: usize = 1;
 /// How far sending may be ahead of the first segment that is not stored yet: a run that is killed then has a gap that
 /// verification knows to be one (`docs/format.md`).
 const WINDOW: u64 = segment::MAX_UNDER_WAY as u64;
@@ -77,7 +76,7 @@ impl Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let (sender, objects) = sync_channel::<Object>(WAITING);
+        let (sender, objects) = sync_channel::<Object>(0);
         let objects = Arc::new(Mutex::new((objects, 0)));
         let threads = (0..SENDERS)
             .map(|_| {

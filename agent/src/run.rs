@@ -151,7 +151,10 @@ fn capture(
 ) -> Vec<ArtifactReport> {
     let options = run.options;
     let limits = runner::Limits {
-        run_deadline: options.deadline.map(|deadline| Instant::now() + deadline),
+        // A deadline beyond what the clock can count is none.
+        run_deadline: options
+            .deadline
+            .and_then(|deadline| Instant::now().checked_add(deadline)),
         max_file_bytes: options.max_file_bytes,
         throttle: Throttle::new(options.cpu_percent),
     };

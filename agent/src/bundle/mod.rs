@@ -71,6 +71,7 @@ pub struct Writer {
     parts: u32,
     entries: u64,
     members: u64,
+    unnameable: u64,
     buffer: Vec<u8>,
 }
 
@@ -88,6 +89,7 @@ impl Writer {
             parts: 0,
             entries: 0,
             members: 0,
+            unnameable: 0,
             buffer: Vec::new(),
         })
     }
@@ -95,6 +97,11 @@ impl Writer {
     /// Whether a member of this name is in the tar already.
     pub fn has(&self, name: &[u8]) -> bool {
         self.names.contains(&fingerprint(name))
+    }
+
+    /// Items since the last call whose names a tar can not hold: they are listed, and lost.
+    pub fn take_unnameable(&mut self) -> u64 {
+        std::mem::take(&mut self.unnameable)
     }
 
     /// Lets what was written so far leave the host now.
@@ -273,7 +280,8 @@ impl Writer {
         match member.to_blocks() {
             Ok(blocks) => self.pack.write(&blocks)?,
             Err(error) => {
-                // A name that tar can not hold, such as a path of several thousand bytes: listed, not lost in silence.
+                // Such as a path of several thousand bytes.
+                self.unnameable += 1;
                 (entry.status, entry.reason) = (Status::Failed, Some(error.to_string()));
                 self.enter(entry)?;
                 return Ok(None);

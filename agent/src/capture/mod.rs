@@ -5,6 +5,7 @@
 
 mod clock;
 mod files;
+mod glob;
 pub mod kernel;
 pub mod messages;
 pub mod network;

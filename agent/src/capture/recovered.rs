@@ -85,11 +85,18 @@ fn of_process(
         .iter()
         .filter_map(|entry| Some(format!("fd/{}", entry.name.to_str()?)));
     let links: Vec<String> = std::iter::once("exe".to_owned()).chain(fds).collect();
-    let targets = folder
-        .read_links(links.iter().map(Into::into).collect())
+    let targets = folder.read_links(links.iter().map(Into::into).collect());
+    let targets = targets
+        .map_err(|error| sink.count(&error))
         .unwrap_or_default();
-    for (link, target) in links.iter().zip(targets) {
-        let Ok(target) = target.1 else { continue };
+    for (link, (_, target)) in links.iter().zip(targets) {
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => {
+                sink.count(&error);
+                continue;
+            }
+        };
         let held = if link == "exe" {
             Held::Executable
         } else {
@@ -99,8 +106,12 @@ fn of_process(
             recover(pid, folder, held, link, &target, stored, sink)?;
         }
     }
-    let Ok(maps) = folder.read("maps", SMALL) else {
-        return Ok(());
+    let maps = match folder.read("maps", SMALL) {
+        Ok(maps) => maps,
+        Err(error) => {
+            sink.count(&error);
+            return Ok(());
+        }
     };
     for mapping in parse::mappings(&maps.bytes) {
         let target = mapping.path.as_bytes();

@@ -44,7 +44,11 @@ pub fn run(
         Ok(()) => catch_unwind(AssertUnwindSafe(|| artifact.capture(host, &mut sink))),
         Err(halt) => Ok(Err(CaptureError::Halt(halt))),
     };
-    let tally = sink.tally().clone();
+    let mut tally = sink.tally().clone();
+    let unnameable = bundle.take_unnameable();
+    if unnameable > 0 {
+        tally.losses.insert("failed:name".to_owned(), unnameable);
+    }
     let _ = bundle.end_artifact(spec.name);
     let (outcome, reason) = match result {
         Ok(result) => outcome(&result, &tally),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::files::glob;
+use super::glob::{Seen, matches};
 use super::processes::parse::text;
 use super::users::Users;
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
@@ -70,8 +70,14 @@ impl Artifact for Sessions {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let mut found = false;
-        for path in FILES.iter().flat_map(|pattern| glob(host, pattern)) {
-            found |= logins(host, &path, sink)?;
+        for glob in FILES {
+            let paths = matches(host, glob, &mut |path, seen| match seen {
+                Seen::Failed(error) => sink.lost(path, &error),
+                Seen::Folder | Seen::Match => sink.check(),
+            })?;
+            for path in paths {
+                found |= logins(host, &path, sink)?;
+            }
         }
         found |= last_logins(host, sink)?;
         if found {
@@ -214,7 +220,6 @@ fn records(
 }
 
 fn no_file(path: &Path, error: &HostError, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    // `/var/run` is a link to `/run` on all current systems: the file is reached by its real name.
     if error.is_gone() || *error == HostError::Link {
         Ok(())
     } else {

@@ -14,7 +14,7 @@ use super::processes::parse::{self, Stat};
 use super::processes::{context, record::Context};
 use super::sockets::{self, Socket};
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
-use crate::host::{Content, Host, HostError, SMALL, clocks};
+use crate::host::{Content, Host, HostError, clocks};
 use crate::text::rfc3339;
 use evidence::inventory::Name;
 
@@ -56,6 +56,8 @@ struct Glance {
     entity_id: String,
     name: String,
     command_line: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    command_line_cut: bool,
     uid: Option<u32>,
     state: char,
     kernel_thread: bool,
@@ -140,8 +142,7 @@ impl Artifact for FirstSweep {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let sweep = sweep(host, sink)?;
-        rows(&sweep, "first", sink)?;
+        let sweep = sweep(host, "first", sink)?;
         self.0.replace(Some(sweep));
         Ok(sink.flush()?)
     }
@@ -153,8 +154,7 @@ impl Artifact for LastSweep {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let now = sweep(host, sink)?;
-        rows(&now, "last", sink)?;
+        let now = sweep(host, "last", sink)?;
         match self.0.borrow().as_ref() {
             Some(before) => changes(before, &now, sink)?,
             None => sink.loss("failed:no_first_sweep"),
@@ -163,29 +163,64 @@ impl Artifact for LastSweep {
     }
 }
 
-fn sweep(host: &Host, sink: &mut Sink<'_>) -> Result<Sweep, CaptureError> {
+fn sweep(host: &Host, which: &str, sink: &mut Sink<'_>) -> Result<Sweep, CaptureError> {
     let context = context(host);
     let mut sweep = Sweep::default();
+    covered(host, which, sink)?;
     for pid in host.pids().map_err(CaptureError::host("/proc"))? {
-        sink.check()?;
         match glance(host, pid, &context) {
-            Ok(glance) => drop(sweep.processes.insert((pid, glance.start_ticks), glance)),
+            // Written at once: a sweep that is ended early still has what it saw.
+            Ok(glance) => {
+                sink.record(&format!("process/{which}_sweep"), &glance)?;
+                sweep.processes.insert((pid, glance.start_ticks), glance);
+            }
             Err(error) => sink.count(&error),
         }
     }
     let scan = sockets::scan(host);
-    let glances = scan
+    sockets::losses(&scan, sink);
+    for socket in scan
         .sockets()
-        .map(|socket| SocketGlance::new(socket, &scan.owners));
-    sweep.sockets = glances.map(|socket| (socket.key(), socket)).collect();
+        .map(|socket| SocketGlance::new(socket, &scan.owners))
+    {
+        sink.record(&format!("network/{which}_sweep"), &socket)?;
+        sweep.sockets.insert(socket.key(), socket);
+    }
     Ok(sweep)
 }
 
+#[derive(Serialize)]
+struct Covered {
+    rule: &'static str,
+    technique: &'static str,
+    reason: String,
+    known_benign: &'static str,
+    sweep: String,
+}
+
+/// What is mounted below `/proc` hides what the kernel shows there: processes, or parts of them.
+fn covered(host: &Host, which: &str, sink: &mut Sink<'_>) -> Result<(), Halt> {
+    for point in host.mounts_over_proc() {
+        sink.loss("failed:covered_by_a_mount");
+        sink.finding(&Covered {
+            rule: "mount-over-proc",
+            technique: "T1564.013",
+            reason: format!("{} is covered by a mount", point.display()),
+            known_benign: "containers cover parts of /proc that are not processes",
+            sweep: which.to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Longest command line of a glance, in bytes; the process pass has all of it.
+const COMMAND_LINE: usize = 4096;
+
 fn glance(host: &Host, pid: i32, context: &Context) -> Result<Glance, HostError> {
     let folder = host.process(pid)?;
-    let names = ["stat", "status", "cmdline"].map(OsString::from);
+    let names = ["stat", "status"].map(OsString::from);
     let mut texts = folder
-        .read_all(names.into(), SMALL)?
+        .read_all(names.into(), 64 << 10)?
         .into_iter()
         .map(|(_, content)| content);
     let mut next =
@@ -195,9 +230,7 @@ fn glance(host: &Host, pid: i32, context: &Context) -> Result<Glance, HostError>
     let status = next()
         .map(|content| parse::keys_and_values(&content.bytes))
         .unwrap_or_default();
-    let arguments = next()
-        .map(|content| parse::strings(&content.bytes))
-        .unwrap_or_default();
+    let arguments = folder.read("cmdline", COMMAND_LINE).unwrap_or_default();
     let uid = status
         .get("Uid")
         .and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok());
@@ -210,19 +243,10 @@ fn glance(host: &Host, pid: i32, context: &Context) -> Result<Glance, HostError>
         start_ticks: stat.start_ticks,
         state: stat.state,
         name: stat.comm,
-        command_line: arguments.join(" "),
+        command_line: parse::strings(&arguments.bytes).join(" "),
+        command_line_cut: arguments.truncated,
         uid,
     })
-}
-
-fn rows(sweep: &Sweep, which: &str, sink: &mut Sink<'_>) -> Result<(), Halt> {
-    for process in sweep.processes.values() {
-        sink.record(&format!("process/{which}_sweep"), process)?;
-    }
-    for socket in sweep.sockets.values() {
-        sink.record(&format!("network/{which}_sweep"), socket)?;
-    }
-    Ok(())
 }
 
 #[derive(Debug, Serialize)]

@@ -122,6 +122,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         collection: collection_id()?,
     };
     let store: Arc<dyn Store> = match place {
+        Place::Directory(_) if arguments.lock.is_given() => {
+            let message = "--kms-key, --retain-until, --legal-hold and --allow-unlocked are for s3://; a directory locks nothing";
+            return Err(Failure::usage(message));
+        }
         Place::Directory(path) => Arc::new(Directory::new(&path.join(prefix.to_string()))),
         Place::Bucket {
             bucket,
@@ -160,11 +164,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     );
     progress.end();
     let receipt = result.map_err(|error| Failure::new(error.exit(), error))?;
-    print(
-        &receipt
-            .to_line()
-            .map_err(|error| Failure::new(Exit::Internal, error))?,
-    )?;
+    let line = receipt
+        .to_line()
+        .map_err(|error| Failure::new(Exit::Internal, error))?;
+    // The run is sealed whatever becomes of standard output: the receipt must not be lost with it.
+    if let Err(failure) = print(&line) {
+        tell(&format!(
+            "exhibit-agent: {}; the receipt is:\n{line}",
+            failure.message
+        ));
+    }
     Ok(Exit::ALL
         .iter()
         .copied()

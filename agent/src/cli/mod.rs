@@ -8,7 +8,7 @@ mod ship;
 mod store;
 mod verify;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use clap::{Parser, Subcommand};
 use evidence::Exit;
@@ -129,6 +129,14 @@ pub(crate) fn tell(line: &str) {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    // Whoever closed the pipe has read enough.
+    let written = written.or_else(|error| {
+        if error.kind() == ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    });
     written.map_err(|error| {
         Failure::new(
             Exit::Internal,

@@ -60,6 +60,16 @@ pub(super) struct LockArguments {
     allow_unlocked: bool,
 }
 
+impl LockArguments {
+    /// Whether the operator asked for protection, or to do without.
+    pub(super) fn is_given(&self) -> bool {
+        self.kms_key.is_some()
+            || self.retain_until.is_some()
+            || self.legal_hold
+            || self.allow_unlocked
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LockMode {
     /// Can be lifted with a special right
@@ -79,7 +89,7 @@ impl Place {
     /// Reads `s3://bucket/prefix`, or takes the text as a path.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let Some(rest) = text.strip_prefix("s3://") else {
-            if text.is_empty() || text.contains("://") {
+            if text.is_empty() || text.contains("://") || text.starts_with("s3:") {
                 return Err(Failure::usage(format!(
                     "{text:?} is neither a directory nor s3://bucket/prefix"
                 )));
@@ -98,6 +108,7 @@ impl Place {
         }
         let prefix = prefix.trim_end_matches('/');
         if prefix.bytes().any(|b| !b.is_ascii_graphic())
+            || prefix.split('/').any(|part| part == "." || part == "..")
             || prefix.contains("//")
             || prefix.starts_with('/')
         {

@@ -76,6 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 fn not_verified(place: &str, error: &NotVerified) -> Failure {
     let exit = match error {
         NotVerified::NotACollection => Exit::NotACollection,
+        NotVerified::List(_) if !place.starts_with("s3://") => Exit::NotACollection,
         NotVerified::List(_) => Exit::Unreachable,
     };
     Failure::new(exit, format!("{place}: {error}"))

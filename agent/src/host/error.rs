@@ -18,6 +18,14 @@ pub enum HostError {
     NotAFile(FileType),
     #[error("on a {0} file system, which is not touched")]
     Foreign(String),
+    #[error("nested too deep; nothing below it was looked at")]
+    TooDeep,
+    #[error("it became something else while it was looked at")]
+    Changed,
+    #[error("more of it than is held in memory; the rest was left out")]
+    TooMuch,
+    #[error("/proc is not the kernel's: nothing can be opened safely")]
+    NoProc,
     #[error("only a live system has this")]
     NotLive,
 }
@@ -38,7 +46,10 @@ impl HostError {
         match self {
             Self::Os(Errno::ENOENT | Errno::ESRCH) => Status::Vanished,
             Self::Os(Errno::EACCES | Errno::EPERM) => Status::Denied,
-            Self::Os(_) | Self::Stuck => Status::Failed,
+            Self::Os(_) | Self::Stuck | Self::TooDeep | Self::Changed | Self::NoProc => {
+                Status::Failed
+            }
+            Self::TooMuch => Status::Truncated,
             Self::TimedOut => Status::TimedOut,
             Self::Link | Self::Foreign(_) | Self::NotLive => Status::Skipped,
             Self::NotAFile(_) => Status::Metadata,

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use evidence::inventory::FileType;
 use nix::dir::{Dir, Type};
@@ -208,7 +208,6 @@ impl Folder {
     /// # Errors
     /// [`HostError::NotLive`] for anything else, which is not opened.
     pub fn open_namespace(&self, path: impl AsRef<Path>) -> Result<OwnedFd, HostError> {
-        use std::os::fd::AsRawFd;
         let open = |folder: Arc<OwnedFd>, name: &CString| {
             let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
             let links = if only_in_proc(folder.as_fd()).is_ok() {
@@ -225,12 +224,7 @@ impl Folder {
             if file_system(&path)? != NSFS_MAGIC {
                 return Err(HostError::NotLive);
             }
-            let link = format!("/proc/self/fd/{}", path.as_raw_fd());
-            Ok(nix::fcntl::open(
-                link.as_str(),
-                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )?)
+            Ok(own_descriptor(&path, OFlag::O_RDONLY)?)
         };
         Ok(self.at(path.as_ref(), open)?.1)
     }
@@ -381,13 +375,37 @@ fn open_magic(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat),
 }
 
 fn reopen(path: OwnedFd, mut stat: Stat) -> Result<(OwnedFd, Stat), HostError> {
-    use std::os::fd::AsRawFd;
-    let link = format!("/proc/self/fd/{}", path.as_raw_fd());
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let fd =
-        without_atime(|noatime| nix::fcntl::open(link.as_str(), flags | noatime, Mode::empty()))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let fd = without_atime(|noatime| own_descriptor(&path, flags | noatime));
+    let fd = fd.map_err(|errno| match errno {
+        // What is held open is there: a descriptor without its link means that `/proc` is not what it should be.
+        Errno::ENOENT | Errno::ENXIO => HostError::NoProc,
+        errno => HostError::Os(errno),
+    })?;
+    let opened = sys::stat(fd.as_fd(), c"", false)?;
+    if (opened.inode, opened.major, opened.minor) != (stat.inode, stat.major, stat.minor) {
+        return Err(HostError::Changed);
+    }
     stat.xattrs = sys::xattrs(fd.as_fd());
     Ok((fd, stat))
+}
+
+/// Opens what one of our own path descriptors stands for, through the kernel's `/proc/self/fd` and nobody else's.
+fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    static OWN: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let open = || {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).ok()?;
+        only_in_proc(folder.as_fd()).is_ok().then_some(folder)
+    };
+    let own = OWN.get_or_init(open).as_ref().ok_or(Errno::ENXIO)?;
+    openat(
+        own,
+        path.as_raw_fd().to_string().as_str(),
+        flags | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostError> {

@@ -85,6 +85,11 @@ impl Host {
         &self.root
     }
 
+    /// Mount points below `/proc`: what they cover can not be seen.
+    pub fn mounts_over_proc(&self) -> Vec<PathBuf> {
+        mounts::over_proc(&self.root, self.own.unwrap_or(1))
+    }
+
     /// Reads that never returned, each with a thread that waits for it.
     pub fn abandoned_reads(&self) -> u32 {
         self.courier.abandoned()

@@ -65,6 +65,21 @@ pub(super) fn foreign(root: &Folder, own: i32) -> Foreign {
     )
 }
 
+/// Mount points below `/proc`, each of which hides what the kernel shows there. The kernel's own is left out.
+pub(super) fn over_proc(root: &Folder, own: i32) -> Vec<PathBuf> {
+    let Ok(content) = root.read(format!("proc/{own}/mountinfo"), SMALL) else {
+        return Vec::new();
+    };
+    let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
+    let points = content.bytes.split(|byte| *byte == b'\n').filter_map(point);
+    let hides =
+        |point: &Vec<u8>| point.starts_with(b"/proc/") && point != b"/proc/sys/fs/binfmt_misc";
+    points
+        .filter(hides)
+        .map(|point| PathBuf::from(std::ffi::OsString::from_vec(point)))
+        .collect()
+}
+
 /// The mount point and type of a line of mountinfo, if it is foreign (proc_pid_mountinfo(5)).
 fn foreign_mount(line: &[u8]) -> Option<(PathBuf, String)> {
     let mut fields = line.split(|byte| *byte == b' ');

@@ -506,3 +506,56 @@ fn in_a_container_it_sees_the_container() {
         serde_json::json!([])
     );
 }
+
+#[test]
+fn what_hides_below_proc_is_named() {
+    let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
+        return skip_or_fail("root and unshare are needed");
+    };
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let script = r#"sleep 600 & mkdir "$2/empty"; mount --bind "$2/empty" /proc/$!; "$1" collect --quiet --include first_sweep,processes --to "$2"; code=$?; kill $!; exit $code"#;
+    let mut command = Command::new(unshare);
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(agent.program()).arg(to.path());
+    let ended = run(&mut command);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let folder = folder(to.path(), &ended.prefix());
+    let manifest = collection::manifest(&folder);
+    let losses = &collection::artifact(&manifest, "first_sweep")["losses"];
+    assert_eq!(losses["failed:covered_by_a_mount"], 1, "{losses}");
+    let findings = collection::table(&collection::members(&folder), "findings.jsonl");
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding["rule"] == "mount-over-proc"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_false_proc_is_no_success() {
+    let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
+        return skip_or_fail("root and unshare are needed");
+    };
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    // Links that lead our own descriptors to another file.
+    let script = r#"mount -t tmpfs none /proc && mkdir -p /proc/self/fd && for n in $(seq 3 60); do ln -s /etc/hostname /proc/self/fd/$n; done; "$1" collect --quiet --include accounts --to "$2""#;
+    let mut command = Command::new(unshare);
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(agent.program()).arg(to.path());
+    let ended = run(&mut command);
+    assert_eq!(ended.code, 4, "nothing could be opened safely: {ended:?}");
+    let members = collection::members(&folder(to.path(), &ended.prefix()));
+    assert!(
+        !members.contains_key(b"[root]/etc/passwd".as_slice()),
+        "no other file under its name"
+    );
+    let inventory = collection::table(&members, "inventory.jsonl");
+    let passwd = inventory
+        .iter()
+        .find(|entry| entry["path"] == "[root]/etc/passwd")
+        .unwrap();
+    assert_eq!(passwd["status"], "failed", "{passwd}");
+}

@@ -45,6 +45,16 @@ const NAMESPACES: &[&str] = &[
     "ns/uts",
 ];
 
+/// Longest text of the usual ones, and of `fdinfo` and a thread, in bytes.
+const TEXT: usize = 2 << 20;
+const SMALL_TEXT: usize = 64 << 10;
+/// Descriptors and threads of one process that are read, and bytes of their texts together: more would be the attacker's
+/// way to fill our memory.
+const MAX_LISTED: usize = 32_768;
+const MAX_TEXTS: usize = 8 << 20;
+/// Texts that are read in one go.
+const BATCH: usize = 64;
+
 /// Files, links or their errors by their name below `/proc/PID`.
 pub type ByName<T> = BTreeMap<String, Result<T, HostError>>;
 
@@ -101,11 +111,11 @@ fn identity(folder: &Folder) -> Result<Option<Stat>, HostError> {
 }
 
 fn all(host: &Host, folder: Folder, before: Stat) -> Process {
-    let mut texts = read_texts(&folder, TEXTS.iter().copied());
+    let mut texts = read_texts(&folder, TEXTS.iter().copied(), TEXT);
     let mut links = ByName::new();
     let user = !before.is_kernel_thread();
     if user {
-        texts.extend(read_texts(&folder, USER_TEXTS.iter().copied()));
+        texts.extend(read_texts(&folder, USER_TEXTS.iter().copied(), SMALL));
         links.extend(read_links(&folder, LINKS.iter().copied()));
     }
     links.extend(read_links(&folder, NAMESPACES.iter().copied()));
@@ -115,19 +125,28 @@ fn all(host: &Host, folder: Folder, before: Stat) -> Process {
             .list(what)
             .map_err(|error| listings.insert(what, error))
             .unwrap_or_default();
+        if names.len() > MAX_LISTED {
+            listings.insert(what, HostError::TooMuch);
+        }
         names
             .into_iter()
+            .take(MAX_LISTED)
             .filter_map(|entry| entry.name.into_string().ok())
             .collect()
     };
     let numbers = listed("fd");
     let tasks = listed("task");
     let fds = read_links(&folder, numbers.iter().map(|n| format!("fd/{n}")));
-    let fdinfo = read_texts(&folder, numbers.iter().map(|n| format!("fdinfo/{n}")));
+    let fdinfo = read_many(
+        &folder,
+        numbers.iter().map(|n| format!("fdinfo/{n}")),
+        "fdinfo",
+        &mut listings,
+    );
     let threads = tasks
         .iter()
         .flat_map(|tid| [format!("task/{tid}/comm"), format!("task/{tid}/stat")]);
-    let threads = read_texts(&folder, threads);
+    let threads = read_many(&folder, threads, "task", &mut listings);
     let exe = (user && host.is_live()).then(|| folder.open_magic("exe"));
     // The stat that is kept is the one that was read with the other texts.
     let stat = texts
@@ -147,12 +166,40 @@ fn all(host: &Host, folder: Folder, before: Stat) -> Process {
     }
 }
 
-fn read_texts(folder: &Folder, names: impl Iterator<Item = impl Into<String>>) -> ByName<Content> {
+fn read_texts(
+    folder: &Folder,
+    names: impl Iterator<Item = impl Into<String>>,
+    cap: usize,
+) -> ByName<Content> {
     let names: Vec<String> = names.map(Into::into).collect();
     by_name(
         &names,
-        folder.read_all(names.iter().map(OsString::from).collect(), SMALL),
+        folder.read_all(names.iter().map(OsString::from).collect(), cap),
     )
+}
+
+/// Reads small texts in batches, until they are more than one process may fill our memory with.
+fn read_many(
+    folder: &Folder,
+    names: impl Iterator<Item = String>,
+    what: &'static str,
+    listings: &mut BTreeMap<&'static str, HostError>,
+) -> ByName<Content> {
+    let names: Vec<String> = names.collect();
+    let (mut texts, mut bytes) = (ByName::new(), 0);
+    for batch in names.chunks(BATCH) {
+        if bytes > MAX_TEXTS {
+            listings.insert(what, HostError::TooMuch);
+            break;
+        }
+        let batch = read_texts(folder, batch.iter().cloned(), SMALL_TEXT);
+        bytes += batch
+            .values()
+            .filter_map(|text| Some(text.as_ref().ok()?.bytes.len()))
+            .sum::<usize>();
+        texts.extend(batch);
+    }
+    texts
 }
 
 fn read_links(folder: &Folder, names: impl Iterator<Item = impl Into<String>>) -> ByName<Vec<u8>> {

@@ -132,7 +132,7 @@ fn records(host: &Host, scan: &Scan, sink: &mut Sink<'_>) -> Result<(), Halt> {
 
 /// What could not be read, for the outcome. Families that the kernel does not have are no loss; the namespaces' records
 /// name them.
-fn losses(scan: &Scan, sink: &mut Sink<'_>) {
+pub(crate) fn losses(scan: &Scan, sink: &mut Sink<'_>) {
     for (what, error) in &scan.failures {
         sink.loss(&format!("{}:{what}", loss(error)));
     }

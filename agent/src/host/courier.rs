@@ -3,9 +3,9 @@
 //! A read of a FUSE-backed argument list, or a path walk into a dead NFS server, blocks without end and can not be
 //! cancelled. The courier waits for the answer until the deadline, then leaves the thread behind and starts another.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::HostError;
 
 /// How long a single call may take. A local disk under load answers within it; what does not is named in the inventory.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
-/// Threads that may be left behind before nothing more is tried.
+/// Threads that may be stuck at one time before nothing more is tried.
 const MAX_ABANDONED: u32 = 64;
 /// Stack of a courier thread: it makes system calls, nothing more.
 const STACK: usize = 256 << 10;
@@ -23,7 +23,9 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Runs calls on a disposable thread, each with a deadline.
 pub struct Courier {
     worker: Mutex<Option<Sender<Job>>>,
+    /// Calls that were given up, ever, and those of them that have not returned since.
     abandoned: AtomicU32,
+    stuck: Arc<AtomicU32>,
     deadline: Duration,
 }
 
@@ -44,6 +46,7 @@ impl Courier {
         Self {
             worker: Mutex::new(None),
             abandoned: AtomicU32::new(0),
+            stuck: Arc::default(),
             deadline,
         }
     }
@@ -61,12 +64,18 @@ impl Courier {
         &self,
         job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
     ) -> Result<T, HostError> {
-        if self.abandoned() >= MAX_ABANDONED {
+        if self.stuck.load(Ordering::Relaxed) >= MAX_ABANDONED {
             return Err(HostError::Stuck);
         }
         let mut worker = self.worker.lock().map_err(|_| HostError::Stuck)?;
         let (reply, answer) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move || drop(reply.send(job())));
+        let stuck = Arc::clone(&self.stuck);
+        let job: Job = Box::new(move || {
+            if reply.send(job()).is_err() {
+                // Too late for the caller, but the thread is free again.
+                stuck.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
         let sender = match worker.take() {
             Some(sender) => sender,
             None => start()?,
@@ -79,6 +88,7 @@ impl Courier {
             }
             Err(RecvTimeoutError::Timeout) => {
                 self.abandoned.fetch_add(1, Ordering::Relaxed);
+                self.stuck.fetch_add(1, Ordering::Relaxed);
                 Err(HostError::TimedOut)
             }
             Err(RecvTimeoutError::Disconnected) => Err(HostError::Stuck),
@@ -129,5 +139,11 @@ mod tests {
         }
         assert_eq!(courier.call(|| Ok(())), Err(HostError::Stuck));
         drop(hold);
+        // The late ones come back, one after the other, and so does the courier.
+        let back = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(2));
+            courier.call(|| Ok(())) == Ok(())
+        });
+        assert!(back && courier.abandoned() >= MAX_ABANDONED);
     }
 }

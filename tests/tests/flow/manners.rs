@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use exhibit_tests::rig::agent::Agent;
 use exhibit_tests::rig::{skip_or_fail, tool};
-use serde_json::Value;
 
 use super::{Ended, collect, collection, folder, run, verify};
 

@@ -16,7 +16,7 @@ umask 077
 max_text=67108864         # CHAIN and manifest, in bytes
 max_segment=268435456     # a segment
 max_under_way=4           # segments of a stream that may be on their way to the store
-max_raw=4398046511104     # a stream before compression
+max_raw=70368744177664    # a stream before compression
 max_ratio=25000           # raw bytes for a stored byte,
 ratio_from=67108864       # counted from here on
 max_list_blocks=2097152   # each temporary file: 1 GiB in blocks of 512 bytes
@@ -93,10 +93,11 @@ read_manifest() {
 	m_inventory=$(value '.*,"inventory":{"entries":\([0-9]*\),"members":\([0-9]*\),"sha256":"\([0-9a-f]*\)"},"objects":\[.*' '\1 \2 \3')
 	status=$(value '.*],"status":"\([a-z]*\)","store":{.*')
 	value '.*,"streams":\[\(.*\)],"tool":{.*' | sed 's/},{/}\
-{/g' | sed -n 's/^{"bytes":\([0-9]*\),"raw_bytes":\([0-9]*\),"raw_sha256":"\([0-9a-f]*\)","segments":\([0-9]*\),"stream":"\([a-z]*\)"}$/\5 \4 \1 \2 \3/p' >"$work/streams"
+{/g' | sed -n 's/^{"bytes":\([0-9]*\),"raw_bytes":\([0-9]*\),\("raw_sha256":"\([0-9a-f]*\)",\)\{0,1\}"segments":\([0-9]*\),"stream":"\([a-z]*\)"}$/\6 \5 \1 \2 \4/p' | sed 's/ $//' >"$work/streams"
 	if ! printf '%s %s %s %s\n' "$m_prefix" "$m_chain" "$m_inventory" "$status" |
 		grep -Eqx "$place $hash $number $hash $number $number $hash (complete|partial)" ||
-		[ "$(grep -Ecx "(evidence|memory) $number $number $number $hash" "$work/streams")" -lt 1 ]; then
+		grep -Evqx "evidence $number $number $number|memory $number $number $number $hash" "$work/streams" ||
+		[ ! -s "$work/streams" ]; then
 		problem manifest 'manifest.json lacks a value, or has one that can not be'
 		return
 	fi
@@ -289,7 +290,7 @@ check_segment() {
 			declared=$(sed -n 's/^Decompressed Size: .*(\([0-9]*\) B)$/\1/p' "$work/frames")
 			[ -n "$declared" ] || die 1 'zstd -lv does not state the size in bytes'
 			# A sum of more digits is over the limit as it is, and could be over that of the shell.
-			[ ${#declared} -le 13 ] || declared=$((max_raw + 1))
+			[ ${#declared} -le 14 ] || declared=$((max_raw + 1))
 			raw=$((raw + declared))
 			stored=$((stored + $3)) segments=$((segments + 1))
 			printf '%s\n' "$2" >>"$work/keys"
@@ -321,7 +322,7 @@ check_stream() {
 	fi
 	# shellcheck disable=SC2046 # four words
 	set -- "$1" $(sed -n "s/^$1 //p" "$work/streams" | head -n 1)
-	if [ "$sealed" = yes ] && [ $# -eq 5 ]; then
+	if [ "$sealed" = yes ] && [ $# -ge 4 ]; then
 		mismatch 'segments, stored and raw bytes' "$2 $3 $4" "$segments $stored $raw"
 		[ "$raw" -le "$4" ] || return 0
 	fi
@@ -329,7 +330,53 @@ check_stream() {
 	[ ! -s "$work/damaged" ] || { problem frame "$(head -n 1 "$work/damaged") has a damaged frame" && return; }
 	mismatch "raw bytes of $1" "$raw" "$(tr -d ' ' <"$work/count")"
 	[ "$sealed" != yes ] || [ $# -ne 5 ] || mismatch "raw SHA-256 of $1" "$5" "$(cut -c1-64 "$work/sum")"
-	[ "$1" != evidence ] || check_tar
+	case $1 in
+	evidence) check_tar ;;
+	memory) check_memory ;;
+	esac
+}
+
+# --- Memory: ranges in LiME's format, ascending, and whole unless the run or the manifest says otherwise. ---
+
+check_memory() {
+	may_be_cut=no
+	[ "$sealed" = yes ] || may_be_cut=yes
+	! grep -q '"name":"memory","outcome":"partial"' manifest.json 2>/dev/null || may_be_cut=yes
+	raw_bytes | {
+		at=0 next=0 ranges=0
+		while header=$(head -c 32 | od -An -v -tx1 | tr -d ' \n') && [ -n "$header" ]; do
+			check_range || break
+		done
+		cat >/dev/null
+	}
+}
+
+check_range() {
+	if [ ${#header} -ne 64 ]; then
+		[ "$may_be_cut" = yes ] || problem lime "the stream ends within the LiME header at byte $at"
+		return 1
+	fi
+	# The magic number, version 1, two addresses below 2^56, and eight bytes of zero.
+	if ! printf '%s\n' "$header" | grep -Eqx '454d694c01000000([0-9a-f]{14}00){2}0{16}' || [ "$ranges" -eq 1048576 ]; then
+		problem lime "there is no LiME header of this format at byte $at"
+		return 1
+	fi
+	first=$((0x$(address 17))) last=$((0x$(address 33)))
+	if [ "$first" -gt "$last" ] || [ "$first" -lt "$next" ]; then
+		problem lime "the LiME range at byte $at does not lie behind the one before"
+		return 1
+	fi
+	next=$((last + 1)) ranges=$((ranges + 1)) length=$((last - first + 1))
+	at=$((at + 32 + length))
+	if [ "$(head -c "$length" | wc -c)" -ne "$length" ]; then
+		[ "$may_be_cut" = yes ] || problem lime 'the stream ends within a LiME range'
+		return 1
+	fi
+}
+
+# The address that starts at this digit of the header: eight bytes, the lowest first.
+address() {
+	printf '%s\n' "$header" | cut -c"$1-$(($1 + 15))" | sed 's/\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)/\8\7\6\5\4\3\2\1/'
 }
 
 # Reads a stream once, for all that is wanted of it.

@@ -1,10 +1,9 @@
 //! What a run says of itself: the log that opens the tar, the agent's own members, the manifest.
 
 use evidence::digest::{Digest, Hasher};
-use evidence::keys::Stream;
 use evidence::manifest::{
     ArtifactReport, Case, ChainTotals, Clock, Completeness, Host as HostFacts, Impact, Instant,
-    Manifest, Store as StoreFacts, StreamTotals, Tool,
+    Manifest, Store as StoreFacts, Tool,
 };
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -114,7 +113,7 @@ pub(crate) fn manifest(
         ..
     } = *run;
     let reasons = reasons(&artifacts, shipped, run.interrupted.load(Ordering::Relaxed));
-    let chain = &end.stream.chain;
+    let chain = &end.pack.chain;
     Manifest {
         format_version: evidence::FORMAT_VERSION,
         status: if reasons.is_empty() {
@@ -132,13 +131,7 @@ pub(crate) fn manifest(
         tool: tool(host),
         host: host_facts(host),
         clock: clock(run.started, readiness),
-        streams: vec![StreamTotals {
-            stream: Stream::Evidence,
-            segments: end.stream.segments,
-            bytes: end.stream.stored_bytes,
-            raw_bytes: end.stream.raw_bytes,
-            raw_sha256: end.stream.raw_sha256,
-        }],
+        streams: end.pack.streams.clone(),
         chain: ChainTotals {
             records: u32::try_from(chain.records().len()).unwrap_or(u32::MAX),
             head: chain.head(),

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use evidence::manifest::{ArtifactReport, Manifest, Outcome};
-use evidence::{Chain, Exit, Prefix, Receipt, keys};
+use evidence::{Chain, Exit, Prefix, Receipt, keys, segment};
 
 use crate::bundle::{self, BundleEnd, Writer};
 use crate::capture::{self, Artifact, runner};
@@ -112,12 +112,12 @@ pub fn run(
         .map(|spool| Directory::new(&spool.join(options.prefix.to_string())));
     let queue = Queue::start(Arc::clone(&store), spool, Rate::new(options.rate_limit))?;
     let chain = Chain::new(options.prefix.clone());
-    let mut bundle = Writer::start(
-        chain,
-        options.level,
-        options.workers,
-        Box::new(queue.take()),
-    )?;
+    let shape = bundle::Shape {
+        level: options.level,
+        workers: options.workers,
+        memory_segment: segment::target_bytes(capture::memory::managed_bytes(host)),
+    };
+    let mut bundle = Writer::start(chain, shape, Box::new(queue.take()))?;
 
     // The first object says what will be done, and proves that the store takes evidence, before anything is read.
     bundle.add(
@@ -209,7 +209,7 @@ fn seal(
     let options = run.options;
     let chain = put(&Object::new(
         keys::CHAIN,
-        end.stream.chain.to_text().into_bytes(),
+        end.pack.chain.to_text().into_bytes(),
     ));
     let mut shipped = drained.shipped();
     shipped.objects.push(chain);
@@ -228,8 +228,8 @@ fn seal(
         manifest_sha256: kept.then_some(manifest_object.sha256),
         manifest_version_id: manifest_stored.version_id,
         chain_head: manifest.chain.head,
-        segments: end.stream.segments,
-        bytes: end.stream.stored_bytes,
+        segments: manifest.streams.iter().map(|totals| totals.segments).sum(),
+        bytes: manifest.streams.iter().map(|totals| totals.bytes).sum(),
         members: end.inventory.members,
         artifacts: u32::try_from(manifest.artifacts.len()).unwrap_or(u32::MAX),
         incomplete: u32::try_from(

@@ -14,6 +14,7 @@ pub mod exit;
 pub mod frame;
 pub mod inventory;
 pub mod keys;
+pub mod lime;
 pub mod manifest;
 pub mod member;
 pub mod objects;

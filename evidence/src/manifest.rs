@@ -115,9 +115,11 @@ pub struct StreamTotals {
     pub segments: u32,
     /// Bytes as stored, links included.
     pub bytes: u64,
-    /// Bytes and SHA-256 of the whole stream before compression.
+    /// Bytes before compression.
     pub raw_bytes: u64,
-    pub raw_sha256: Digest,
+    /// SHA-256 of the whole stream before compression, where [`Stream::is_hashed_whole`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_sha256: Option<Digest>,
 }
 
 /// The chain, whole.
@@ -276,6 +278,8 @@ pub enum ManifestError {
     Version { found: u32 },
     #[error("manifest.json is not in canonical form: it was not written by the agent, or edited")]
     NotCanonical,
+    #[error("manifest.json must state the raw SHA-256 of the memory stream, and of no other")]
+    RawHash,
     #[error("manifest.json is `complete` and names reasons, or `partial` and names none")]
     Status,
 }
@@ -310,6 +314,14 @@ impl Manifest {
         }
         if (manifest.status == Completeness::Complete) != manifest.reasons.is_empty() {
             return Err(ManifestError::Status);
+        }
+        let hashed = |totals: &StreamTotals| totals.raw_sha256.is_some();
+        if !manifest
+            .streams
+            .iter()
+            .all(|totals| hashed(totals) == totals.stream.is_hashed_whole())
+        {
+            return Err(ManifestError::RawHash);
         }
         Ok(manifest)
     }

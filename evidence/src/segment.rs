@@ -10,12 +10,23 @@ use crate::keys::{Prefix, Stream};
 
 /// Stored size at which a segment is sealed, in bytes.
 pub const TARGET_BYTES: usize = 8 << 20;
+/// Most segments that a memory image should make.
+const MEMORY_SEGMENTS: u64 = 1 << 14;
 /// Room for the frame that makes a segment full.
 const FRAME_ROOM: usize = frame::RAW_BYTES + (frame::RAW_BYTES >> 4);
 /// Longest segment that is read, in bytes.
 pub const MAX_BYTES: u64 = 256 << 20;
 /// Most segments of a stream that may be under way to the store: number n + 4 waits until number n is stored.
 pub const MAX_UNDER_WAY: u32 = 4;
+
+/// Stored size at which a segment of the memory of a host with `ram` bytes is sealed: the image of a large host makes
+/// larger segments, not more of them, and a segment always leaves room for its last frame below [`MAX_BYTES`].
+pub fn target_bytes(ram: u64) -> usize {
+    let largest = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX) - 2 * FRAME_ROOM;
+    usize::try_from(ram / MEMORY_SEGMENTS)
+        .unwrap_or(usize::MAX)
+        .clamp(TARGET_BYTES, largest)
+}
 
 /// The text of the link that a segment starts with: its place, and the chain's head before it.
 pub fn link(chain: &Chain, stream: Stream) -> String {
@@ -68,12 +79,12 @@ pub struct Segment {
 }
 
 impl Builder {
-    /// The next segment of `stream` in the collection of `chain`.
-    pub fn new(chain: &Chain, stream: Stream) -> Self {
+    /// The next segment of `stream` in the collection of `chain`, which is sealed at `target` bytes.
+    pub fn new(chain: &Chain, stream: Stream, target: usize) -> Self {
         // The link has the same length whatever the number and the hash are: room is left for it.
         let link = frame::skippable(&link(chain, stream));
         // With the frame that makes it full: the buffer never grows.
-        let mut bytes = Vec::with_capacity(link.len() + TARGET_BYTES + FRAME_ROOM);
+        let mut bytes = Vec::with_capacity(link.len() + target + FRAME_ROOM);
         bytes.extend_from_slice(&link);
         Self {
             stream,
@@ -120,8 +131,8 @@ mod tests {
     fn each_segment_names_its_place_and_the_head_before_it() {
         let mut chain = Chain::new("IR-7/h-1/c-1".parse().unwrap());
         let before = chain.head();
-        let evidence = Builder::new(&chain, Stream::Evidence);
-        let memory = Builder::new(&chain, Stream::Memory).seal(&mut chain);
+        let evidence = Builder::new(&chain, Stream::Evidence, TARGET_BYTES);
+        let memory = Builder::new(&chain, Stream::Memory, TARGET_BYTES).seal(&mut chain);
         let sealed = evidence.seal(&mut chain);
         let text = |segment: &Segment| {
             let (link, rest) = frame::split_skippable(&segment.bytes).unwrap();
@@ -138,5 +149,12 @@ mod tests {
             format!("exhibit-segment 1 IR-7/h-1/c-1/evidence/00000.tar.zst {between}\n")
         );
         assert_eq!(chain.records()[1].sha256, Digest::of(&sealed.bytes));
+    }
+
+    #[test]
+    fn segments_of_memory_grow_with_it_up_to_what_is_read() {
+        let mib = |ram| target_bytes(ram) >> 20;
+        assert_eq!((mib(1 << 30), mib(1 << 37), mib(1 << 40)), (8, 8, 64));
+        assert!(target_bytes(u64::MAX) + FRAME_ROOM < MAX_BYTES as usize);
     }
 }

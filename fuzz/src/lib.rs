@@ -11,7 +11,7 @@ use evidence::frame::{Unpacker, skippable};
 use evidence::inventory::Entry;
 use evidence::keys::Stream;
 use evidence::member::{END_OF_ARCHIVE, Reader, padding};
-use evidence::segment::{Builder, read_link};
+use evidence::segment::{Builder, TARGET_BYTES, read_link};
 use evidence::verify::{Limits, Verdict, verify};
 use evidence::{Chain, Manifest, Receipt};
 
@@ -125,7 +125,7 @@ fn limits() -> Limits {
 /// The raw bytes of an evidence stream, in a run that was cut: past every hash, right into tar and inventory.
 fn contents(bytes: &[u8]) {
     let mut chain = Chain::new("c/h/1".parse().unwrap());
-    let mut segment = Builder::new(&chain, Stream::Evidence);
+    let mut segment = Builder::new(&chain, Stream::Evidence, TARGET_BYTES);
     let mut packer = evidence::frame::Packer::new(1).unwrap();
     let mut frame = Vec::new();
     for block in bytes.chunks(1 << 20) {

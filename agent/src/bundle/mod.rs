@@ -14,7 +14,7 @@ use evidence::keys::Stream;
 use evidence::manifest::InventoryTotals;
 use evidence::member::{END_OF_ARCHIVE, Kind, Member, padding};
 
-pub use pack::{Pack, Stopped, StreamEnd, Take};
+pub use pack::{Pack, PackEnd, Shape, Stopped, Take};
 use table::Tables;
 
 /// Where raw bytes of the host stand in the tar, as UAC lays it out.
@@ -56,7 +56,7 @@ pub enum Piece {
 
 /// What a bundle added up to.
 pub struct BundleEnd {
-    pub stream: StreamEnd,
+    pub pack: PackEnd,
     pub inventory: InventoryTotals,
     /// Whether the tar has its end. When the store took no more it has not, and gets no manifest.
     pub whole: bool,
@@ -76,13 +76,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the evidence stream of the collection at the start of `chain`.
+    /// Starts the streams of the collection at the start of `chain`.
     ///
     /// # Errors
     /// When a thread can not be started.
-    pub fn start(chain: Chain, level: i32, workers: usize, take: Take) -> std::io::Result<Self> {
+    pub fn start(chain: Chain, shape: Shape, take: Take) -> std::io::Result<Self> {
         Ok(Self {
-            pack: Pack::start(chain, Stream::Evidence, level, workers, take)?,
+            pack: Pack::start(chain, shape, take)?,
             names: HashSet::new(),
             tables: Tables::default(),
             lines: Vec::new(),
@@ -104,12 +104,17 @@ impl Writer {
         std::mem::take(&mut self.unnameable)
     }
 
+    /// The memory stream, which takes the same way out.
+    pub fn memory(&mut self) -> &mut Pack {
+        &mut self.pack
+    }
+
     /// Lets what was written so far leave the host now.
     ///
     /// # Errors
     /// [`Stopped`], as for all writing.
     pub fn flush(&mut self) -> Result<(), Stopped> {
-        self.pack.cut()
+        self.pack.cut(Stream::Evidence)
     }
 
     /// Lists an item that has no content in the tar.
@@ -129,8 +134,8 @@ impl Writer {
         let Some(mut entry) = self.begin(item, Kind::File { size })? else {
             return Ok(false);
         };
-        self.pack.write(content)?;
-        self.pack.write(padding(size))?;
+        self.write(content)?;
+        self.write(padding(size))?;
         entry.sha256 = Some(Digest::of(content));
         entry.size = Some(size);
         self.enter(entry)?;
@@ -174,9 +179,8 @@ impl Writer {
                 Piece::Bytes(mut bytes) => {
                     bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                     hasher.update(&bytes);
-                    self.pack.write(&bytes)?;
                     left -= bytes.len() as u64;
-                    self.buffer = bytes;
+                    self.buffer = self.pack.push(Stream::Evidence, bytes)?;
                 }
                 Piece::Short {
                     status,
@@ -191,7 +195,7 @@ impl Writer {
         }
         let came = size - left;
         self.zeros(left, &mut hasher)?;
-        self.pack.write(padding(size))?;
+        self.write(padding(size))?;
         entry.sha256 = Some(hasher.finish());
         entry.size = Some(size);
         source.end(&mut entry);
@@ -234,11 +238,11 @@ impl Writer {
             entries: self.entries,
             members: self.members,
         };
-        let stream = self.pack.finish()?;
+        let pack = self.pack.finish()?;
         // The last bytes may only have found out when they were sent.
-        let whole = tar.is_ok() && stream.open;
+        let whole = tar.is_ok() && pack.open;
         Ok(BundleEnd {
-            stream,
+            pack,
             inventory,
             whole,
         })
@@ -250,7 +254,7 @@ impl Writer {
         let lines = std::mem::take(&mut self.lines);
         *sha256 = Digest::of(&lines);
         self.own_member(inventory::NAME, &lines)?;
-        self.pack.write(&END_OF_ARCHIVE)
+        self.write(&END_OF_ARCHIVE)
     }
 
     fn table(&mut self, table: table::Part) -> Result<(), Stopped> {
@@ -278,7 +282,7 @@ impl Writer {
         };
         let mut entry = entry(item);
         match member.to_blocks() {
-            Ok(blocks) => self.pack.write(&blocks)?,
+            Ok(blocks) => self.write(&blocks)?,
             Err(error) => {
                 // Such as a path of several thousand bytes.
                 self.unnameable += 1;
@@ -288,7 +292,7 @@ impl Writer {
             }
         }
         self.members += 1;
-        entry.offset = Some(self.pack.written());
+        entry.offset = Some(self.pack.written(Stream::Evidence));
         Ok(Some(entry))
     }
 
@@ -316,14 +320,18 @@ impl Writer {
         else {
             return Ok(());
         };
-        self.pack.write(content)?;
-        self.pack.write(padding(size))?;
+        self.write(content)?;
+        self.write(padding(size))?;
         if last {
             return Ok(());
         }
         entry.sha256 = Some(Digest::of(content));
         entry.size = Some(size);
         self.enter(entry)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        self.pack.write(Stream::Evidence, bytes)
     }
 
     fn zeros(&mut self, mut count: u64, hasher: &mut Hasher) -> Result<(), Stopped> {
@@ -333,7 +341,7 @@ impl Writer {
                 .get(..usize::try_from(count).unwrap_or(usize::MAX))
                 .unwrap_or(&ZEROS);
             hasher.update(now);
-            self.pack.write(now)?;
+            self.write(now)?;
             count -= now.len() as u64;
         }
         Ok(())

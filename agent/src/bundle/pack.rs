@@ -1,123 +1,138 @@
 //! From raw bytes to sealed segments: one thread captures, all allowed cores compress, one assembles in order.
 //!
 //! ```text
-//! write -> block of 1 MiB -> worker 0..n (zstd) -> assembler (hash, segment, chain) -> segments
+//! write -> block of 1 MiB -> worker 0..n (zstd) -> assembler (segment, hash, chain) -> segments
 //! ```
-//! Blocks go round the workers in turn and come back in the same turn, so order needs no bookkeeping. Every channel is
-//! bounded: memory is blocks times workers plus one segment, whatever the size of the evidence.
+//! Blocks go round the workers in turn and come back in the same turn, so order needs no bookkeeping. Both streams of a
+//! collection take this one way. Every channel is bounded: memory is blocks times workers plus one segment a stream,
+//! whatever the size of the evidence.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use evidence::chain::Chain;
-use evidence::digest::{Digest, Hasher};
+use evidence::digest::Hasher;
 use evidence::frame::{Packer, RAW_BYTES};
-use evidence::keys::Stream;
+use evidence::keys::{MAX_SEGMENTS, Stream};
+use evidence::manifest::StreamTotals;
 use evidence::segment::{Builder, Segment, TARGET_BYTES};
 
 /// Blocks that may wait at each worker.
 const WAITING: usize = 1;
+/// Most effort for memory: the longer its capture takes, the less its pages belong together.
+const MEMORY_LEVEL: i32 = 1;
 
 /// Takes sealed segments; false when it can take no more, which ends the stream.
 pub type Take = Box<dyn FnMut(Segment) -> bool + Send>;
+
+/// How the streams are compressed and cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// zstd's level for evidence.
+    pub level: i32,
+    /// Threads that compress.
+    pub workers: usize,
+    /// Stored size at which a segment of memory is sealed, in bytes.
+    pub memory_segment: usize,
+}
 
 /// The stream stopped, because the store took no more segments.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store takes no more evidence")]
 pub struct Stopped;
 
-/// What a stream added up to.
-pub struct StreamEnd {
+/// What the streams added up to.
+pub struct PackEnd {
     pub chain: Chain,
-    pub segments: u32,
-    pub stored_bytes: u64,
-    pub raw_bytes: u64,
-    pub raw_sha256: Digest,
+    /// Those that have segments, evidence first.
+    pub streams: Vec<StreamTotals>,
     /// Whether every segment found a place.
     pub open: bool,
 }
 
-#[derive(Default)]
 struct Block {
+    stream: Stream,
     raw: Vec<u8>,
     packed: Vec<u8>,
     /// The segment ends after this block.
     cut: bool,
 }
 
-/// The writing end of a stream.
+impl Block {
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            raw: Vec::with_capacity(RAW_BYTES),
+            packed: Vec::new(),
+            cut: false,
+        }
+    }
+}
+
+/// The writing end of the streams.
 pub struct Pack {
     block: Block,
     workers: Vec<SyncSender<Block>>,
     turn: usize,
     spare: Receiver<Block>,
-    assembler: JoinHandle<StreamEnd>,
+    assembler: JoinHandle<PackEnd>,
     threads: Vec<JoinHandle<()>>,
-    written: u64,
+    written: BTreeMap<Stream, u64>,
 }
 
 impl Pack {
-    /// Starts a stream that continues `chain`, compressed at zstd's `level` by `workers` threads.
+    /// Starts the streams of a collection, which continue `chain`.
     ///
     /// # Errors
     /// When a thread or a compressor can not be made.
-    pub fn start(
-        chain: Chain,
-        stream: Stream,
-        level: i32,
-        workers: usize,
-        take: Take,
-    ) -> std::io::Result<Self> {
+    pub fn start(chain: Chain, shape: Shape, take: Take) -> std::io::Result<Self> {
         let (give_back, spare) = channel();
         let (mut inputs, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..workers.max(1) {
+        for _ in 0..shape.workers.max(1) {
             let (input, blocks) = sync_channel::<Block>(WAITING);
             let (packed, output) = sync_channel(WAITING);
-            let packer = Packer::new(level)?;
+            let worker = Worker::new(shape.level)?;
             threads.push(
                 thread::Builder::new()
                     .name("pack".to_owned())
-                    .spawn(move || work(packer, &blocks, &packed))?,
+                    .spawn(move || worker.run(&blocks, &packed))?,
             );
             inputs.push(input);
             outputs.push(output);
         }
         let assembler = Assembler {
-            segment: Builder::new(&chain, stream),
+            lanes: BTreeMap::new(),
+            memory_segment: shape.memory_segment,
             chain,
-            stream,
             take,
             open: true,
         };
         let assembler = thread::Builder::new()
             .name("assemble".to_owned())
             .spawn(move || assembler.run(&outputs, &give_back))?;
-        let block = Block {
-            raw: Vec::with_capacity(RAW_BYTES),
-            ..Block::default()
-        };
         Ok(Self {
-            block,
+            block: Block::new(Stream::Evidence),
             workers: inputs,
             turn: 0,
             spare,
             assembler,
             threads,
-            written: 0,
+            written: BTreeMap::new(),
         })
     }
 
-    /// Raw bytes written so far: the offset of the next one.
-    pub fn written(&self) -> u64 {
-        self.written
+    /// Raw bytes of `stream` written so far: the offset of the next one.
+    pub fn written(&self, stream: Stream) -> u64 {
+        self.written.get(&stream).copied().unwrap_or_default()
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes` to `stream`.
     ///
     /// # Errors
     /// [`Stopped`] once the segments can go nowhere.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
-        self.written += bytes.len() as u64;
+    pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> Result<(), Stopped> {
+        self.turn_to(stream, bytes.len())?;
         while !bytes.is_empty() {
             let room = RAW_BYTES - self.block.raw.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -130,22 +145,43 @@ impl Pack {
         Ok(())
     }
 
-    /// Ends the segment here, so that what was written so far leaves the host now.
+    /// Appends `bytes` to `stream` without copying them, when they make a frame; the answer is memory for the next ones.
     ///
     /// # Errors
     /// [`Stopped`] once the segments can go nowhere.
-    pub fn cut(&mut self) -> Result<(), Stopped> {
+    pub fn push(&mut self, stream: Stream, bytes: Vec<u8>) -> Result<Vec<u8>, Stopped> {
+        if bytes.len() != RAW_BYTES {
+            self.write(stream, &bytes)?;
+            return Ok(bytes);
+        }
+        self.turn_to(stream, bytes.len())?;
+        if !self.block.raw.is_empty() {
+            self.send()?;
+        }
+        let buffer = std::mem::replace(&mut self.block.raw, bytes);
+        self.send()?;
+        Ok(buffer)
+    }
+
+    /// Ends the segment of `stream` here, so that what was written so far leaves the host now.
+    ///
+    /// # Errors
+    /// [`Stopped`] once the segments can go nowhere.
+    pub fn cut(&mut self, stream: Stream) -> Result<(), Stopped> {
+        self.turn_to(stream, 0)?;
         self.block.cut = true;
         self.send()
     }
 
-    /// Sends the last block and waits for the last segment to be taken.
+    /// Sends the last blocks and waits for the last segment to be taken.
     ///
     /// # Errors
-    /// [`Stopped`] when a thread of the stream died.
-    pub fn finish(mut self) -> Result<StreamEnd, Stopped> {
+    /// [`Stopped`] when a thread of the streams died.
+    pub fn finish(mut self) -> Result<PackEnd, Stopped> {
         // A stream that was stopped still has its totals.
-        let _ = self.cut();
+        let _ = Stream::ALL
+            .into_iter()
+            .try_for_each(|stream| self.cut(stream));
         drop(self.workers);
         let end = self.assembler.join().map_err(|_| Stopped);
         self.threads
@@ -154,10 +190,24 @@ impl Pack {
         end
     }
 
+    /// Makes the block one of `stream`, to which `more` bytes are coming.
+    fn turn_to(&mut self, stream: Stream, more: usize) -> Result<(), Stopped> {
+        *self.written.entry(stream).or_default() += more as u64;
+        if self.block.stream != stream {
+            if !self.block.raw.is_empty() {
+                self.send()?;
+            }
+            self.block.stream = stream;
+        }
+        Ok(())
+    }
+
     fn send(&mut self) -> Result<(), Stopped> {
-        let mut next = self.spare.try_recv().unwrap_or_default();
+        let stream = self.block.stream;
+        let spare = self.spare.try_recv().ok();
+        let mut next = spare.unwrap_or_else(|| Block::new(stream));
+        (next.stream, next.cut) = (stream, false);
         next.raw.clear();
-        next.cut = false;
         let block = std::mem::replace(&mut self.block, next);
         let worker = self.workers.get(self.turn).ok_or(Stopped)?;
         self.turn = (self.turn + 1) % self.workers.len();
@@ -165,39 +215,82 @@ impl Pack {
     }
 }
 
-fn work(mut packer: Packer, blocks: &Receiver<Block>, packed: &SyncSender<Block>) {
-    for mut block in blocks {
-        // An empty block only carries a cut.
-        if !block.raw.is_empty() && packer.pack(&block.raw, &mut block.packed).is_err() {
-            return;
-        }
-        if packed.send(block).is_err() {
-            return;
+/// A thread that compresses.
+struct Worker {
+    evidence: Packer,
+    memory: Packer,
+    /// The frame of a whole block of zeros: much of a machine's memory is that.
+    zeros: Vec<u8>,
+}
+
+impl Worker {
+    fn new(level: i32) -> std::io::Result<Self> {
+        let mut memory = Packer::new(level.min(MEMORY_LEVEL))?;
+        let mut zeros = Vec::new();
+        memory.pack(&[0; RAW_BYTES], &mut zeros)?;
+        Ok(Self {
+            evidence: Packer::new(level)?,
+            memory,
+            zeros,
+        })
+    }
+
+    fn run(mut self, blocks: &Receiver<Block>, packed: &SyncSender<Block>) {
+        for mut block in blocks {
+            // An empty block only carries a cut.
+            if !block.raw.is_empty() && self.pack(&mut block).is_err() {
+                return;
+            }
+            if packed.send(block).is_err() {
+                return;
+            }
         }
     }
+
+    fn pack(&mut self, block: &mut Block) -> std::io::Result<()> {
+        if block.raw.len() == RAW_BYTES && all_zero(&block.raw) {
+            block.packed.clear();
+            block.packed.extend_from_slice(&self.zeros);
+            return Ok(());
+        }
+        let packer = match block.stream {
+            Stream::Evidence => &mut self.evidence,
+            Stream::Memory => &mut self.memory,
+        };
+        packer.pack(&block.raw, &mut block.packed)
+    }
+}
+
+/// Whether nothing but zeros is there; one comparison of the bytes with themselves, one place on.
+pub(crate) fn all_zero(bytes: &[u8]) -> bool {
+    match bytes {
+        [0, rest @ ..] => bytes.get(..rest.len()) == Some(rest),
+        bytes => bytes.is_empty(),
+    }
+}
+
+/// A stream in the assembler's hands.
+struct Lane {
+    segment: Builder,
+    target: usize,
+    hasher: Option<Hasher>,
+    raw_bytes: u64,
 }
 
 struct Assembler {
     chain: Chain,
-    stream: Stream,
-    segment: Builder,
+    lanes: BTreeMap<Stream, Lane>,
+    memory_segment: usize,
     take: Take,
     open: bool,
 }
 
 impl Assembler {
-    fn run(mut self, outputs: &[Receiver<Block>], give_back: &Sender<Block>) -> StreamEnd {
-        let mut hasher = Hasher::default();
-        let mut raw_bytes = 0;
+    fn run(mut self, outputs: &[Receiver<Block>], give_back: &Sender<Block>) -> PackEnd {
         for output in outputs.iter().cycle() {
             let Ok(mut block) = output.recv() else { break };
-            hasher.update(&block.raw);
-            raw_bytes += block.raw.len() as u64;
-            self.segment.push(&block.packed);
+            self.take_in(&block);
             block.packed.clear();
-            if self.segment.len() >= TARGET_BYTES || (block.cut && !self.segment.is_empty()) {
-                self.seal();
-            }
             if !self.open {
                 // Hanging up tells the workers, and they the writer, to stop.
                 break;
@@ -205,28 +298,54 @@ impl Assembler {
             // The writer may be gone already: then nobody needs the memory.
             let _ = give_back.send(block);
         }
-        let records = self
-            .chain
-            .records()
-            .iter()
-            .filter(|record| record.stream == self.stream);
-        let (segments, stored_bytes) = records.fold((0, 0), |(count, sum), record| {
-            (count + 1, sum + record.length)
+        let Self {
+            chain, lanes, open, ..
+        } = self;
+        let streams = lanes.into_iter().map(|(stream, lane)| {
+            let records = chain.records().iter().filter(|r| r.stream == stream);
+            let (segments, bytes) = records.fold((0, 0), |(count, sum), record| {
+                (count + 1, sum + record.length)
+            });
+            StreamTotals {
+                stream,
+                segments,
+                bytes,
+                raw_bytes: lane.raw_bytes,
+                raw_sha256: lane.hasher.map(Hasher::finish),
+            }
         });
-        StreamEnd {
-            segments,
-            stored_bytes,
-            raw_bytes,
-            raw_sha256: hasher.finish(),
-            open: self.open,
-            chain: self.chain,
+        PackEnd {
+            streams: streams.filter(|totals| totals.segments > 0).collect(),
+            open,
+            chain,
         }
     }
 
-    fn seal(&mut self) {
-        let next = Builder::new(&self.chain, self.stream);
-        let segment = std::mem::replace(&mut self.segment, next).seal(&mut self.chain);
-        self.open = (self.take)(segment);
+    fn take_in(&mut self, block: &Block) {
+        let target = match block.stream {
+            Stream::Evidence => TARGET_BYTES,
+            Stream::Memory => self.memory_segment,
+        };
+        if block.raw.is_empty() && !self.lanes.contains_key(&block.stream) {
+            return;
+        }
+        let lane = self.lanes.entry(block.stream).or_insert_with(|| Lane {
+            segment: Builder::new(&self.chain, block.stream, target),
+            target,
+            hasher: block.stream.is_hashed_whole().then(Hasher::default),
+            raw_bytes: 0,
+        });
+        if let Some(hasher) = &mut lane.hasher {
+            hasher.update(&block.raw);
+        }
+        lane.raw_bytes += block.raw.len() as u64;
+        lane.segment.push(&block.packed);
+        if lane.segment.len() >= lane.target || (block.cut && !lane.segment.is_empty()) {
+            let next = Builder::new(&self.chain, block.stream, lane.target);
+            let segment = std::mem::replace(&mut lane.segment, next).seal(&mut self.chain);
+            let room = self.chain.next_number(block.stream) < MAX_SEGMENTS;
+            self.open = (self.take)(segment) && room;
+        }
     }
 }
 
@@ -234,11 +353,18 @@ impl Assembler {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use evidence::digest::Digest;
     use evidence::frame::{Unpacker, split_skippable};
 
     use super::*;
 
-    fn pack(pieces: &[&[u8]], keep: usize) -> (Result<(), Stopped>, StreamEnd, Vec<Segment>) {
+    const SHAPE: Shape = Shape {
+        level: 1,
+        workers: 3,
+        memory_segment: 100,
+    };
+
+    fn pack(pieces: &[&[u8]], keep: usize) -> (Result<(), Stopped>, PackEnd, Vec<Segment>) {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&taken);
         let take: Take = Box::new(move |segment| {
@@ -247,10 +373,10 @@ mod tests {
             taken.len() < keep
         });
         let chain = Chain::new("c/h/1".parse().unwrap());
-        let mut pack = Pack::start(chain, Stream::Evidence, 1, 3, take).unwrap();
+        let mut pack = Pack::start(chain, SHAPE, take).unwrap();
         let result = pieces.iter().try_for_each(|piece| {
-            pack.write(piece)?;
-            pack.cut()
+            pack.write(Stream::Evidence, piece)?;
+            pack.cut(Stream::Evidence)
         });
         let end = pack.finish().unwrap();
         let segments = std::mem::take(&mut *taken.lock().unwrap());
@@ -277,13 +403,16 @@ mod tests {
         let want = [b"first".as_slice(), &large, b"last"].concat();
         assert_eq!(result, Ok(()));
         assert_eq!(unpack(&segments), want);
+        let [totals] = end.streams.as_slice() else {
+            panic!("one stream")
+        };
         assert_eq!(
-            (end.raw_bytes, end.raw_sha256),
-            (want.len() as u64, Digest::of(&want))
+            (totals.raw_bytes, totals.raw_sha256),
+            (want.len() as u64, None)
         );
-        assert_eq!(end.segments as usize, segments.len());
+        assert_eq!(totals.segments as usize, segments.len());
         assert_eq!(
-            end.stored_bytes,
+            totals.bytes,
             segments.iter().map(|s| s.bytes.len() as u64).sum::<u64>()
         );
     }
@@ -291,7 +420,9 @@ mod tests {
     #[test]
     fn a_cut_without_bytes_makes_no_segment() {
         let (_, end, segments) = pack(&[b"", b"x", b""], usize::MAX);
-        assert_eq!((end.segments, segments.len()), (1, 1));
+        assert_eq!((end.streams[0].segments, segments.len()), (1, 1));
+        let (_, end, segments) = pack(&[b""], usize::MAX);
+        assert_eq!((end.streams.len(), segments.len()), (0, 0));
     }
 
     #[test]
@@ -300,6 +431,60 @@ mod tests {
         let pieces: Vec<&[u8]> = vec![&noise; 50];
         let (result, end, segments) = pack(&pieces, 2);
         assert_eq!(result, Err(Stopped));
-        assert_eq!((end.segments, segments.len()), (2, 2));
+        assert_eq!((end.streams[0].segments, segments.len()), (2, 2));
+    }
+
+    #[test]
+    fn two_streams_share_the_chain_and_memory_has_a_hash_of_the_whole() {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&taken);
+        let take: Take = Box::new(move |segment| {
+            into.lock().unwrap().push(segment);
+            true
+        });
+        let chain = Chain::new("c/h/1".parse().unwrap());
+        let mut pack = Pack::start(chain, SHAPE, take).unwrap();
+        let whole = vec![0; 2 * RAW_BYTES];
+        pack.write(Stream::Evidence, b"first").unwrap();
+        pack.write(Stream::Memory, b"head").unwrap();
+        let buffer = pack
+            .push(Stream::Memory, whole[..RAW_BYTES].to_vec())
+            .unwrap();
+        assert!(buffer.capacity() >= RAW_BYTES);
+        pack.push(Stream::Memory, whole[RAW_BYTES..].to_vec())
+            .unwrap();
+        pack.write(Stream::Evidence, b"last").unwrap();
+        assert_eq!(pack.written(Stream::Evidence), 9);
+        let end = pack.finish().unwrap();
+        let segments = std::mem::take(&mut *taken.lock().unwrap());
+        let (memory, evidence): (Vec<_>, Vec<_>) = segments
+            .into_iter()
+            .partition(|segment| segment.key.starts_with("memory/"));
+        assert!(memory.len() > 1, "small segments, as the shape says");
+        assert_eq!(unpack(&evidence), b"firstlast");
+        let want = [b"head".as_slice(), &whole].concat();
+        assert!(unpack(&memory) == want);
+        let sums: Vec<_> = end
+            .streams
+            .iter()
+            .map(|t| (t.stream, t.raw_sha256))
+            .collect();
+        assert_eq!(
+            sums,
+            [
+                (Stream::Evidence, None),
+                (Stream::Memory, Some(Digest::of(&want)))
+            ]
+        );
+        assert_eq!(
+            Chain::parse(end.chain.to_text().as_bytes()).unwrap().head(),
+            end.chain.head()
+        );
+    }
+
+    #[test]
+    fn zeros_are_told_from_all_else() {
+        assert!(all_zero(&[]) && all_zero(&[0; 4096]));
+        assert!(!all_zero(&[1]) && !all_zero(&[0, 0, 1]) && !all_zero(&[1, 0, 0]));
     }
 }

@@ -7,6 +7,7 @@ mod clock;
 mod files;
 mod glob;
 pub mod kernel;
+pub mod memory;
 pub mod messages;
 pub mod network;
 pub mod processes;

@@ -4,6 +4,7 @@
 //! and ratios have limits, so a hostile collection costs no more than an honest one of the same stored size allows.
 
 mod contents;
+mod memory;
 mod problem;
 mod stream;
 
@@ -15,9 +16,11 @@ use crate::chain::{self, Chain, Record};
 use crate::digest::Digest;
 use crate::exit::Exit;
 use crate::keys::{self, Prefix, Stream};
+use crate::lime::Range;
 use crate::manifest::{self, Completeness, Manifest, StreamTotals};
 use crate::objects::{Objects, read_whole};
 use crate::segment;
+use memory::Memory;
 pub use problem::Problem;
 use stream::RawStream;
 
@@ -40,7 +43,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            raw_bytes: 4 << 40,
+            raw_bytes: 64 << 40,
             ratio: 25_000,
             members: 20_000_000,
         }
@@ -85,6 +88,8 @@ pub struct Report {
     pub stored_bytes: u64,
     pub raw_bytes: u64,
     pub members: u64,
+    /// Ranges of physical memory that start in the memory stream.
+    pub memory: Vec<Range>,
     /// What the manifest says is missing.
     pub reasons: Vec<String>,
     /// Segments behind one that never arrived: each whole on its own, none of them counted or looked into above.
@@ -191,6 +196,7 @@ pub fn verify(
         stored_bytes,
         raw_bytes: totals.raw_bytes,
         members: totals.members,
+        memory: totals.memory,
         reasons: manifest
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
@@ -218,6 +224,7 @@ fn words(streams: impl Iterator<Item = Stream>) -> String {
 struct Totals {
     raw_bytes: u64,
     members: u64,
+    memory: Vec<Range>,
 }
 
 struct Run<'a> {
@@ -349,15 +356,17 @@ impl Run<'_> {
                 continue;
             }
             let limits = self.limits;
-            let mut contents = None;
+            let (mut contents, mut memory) = (None, Memory::default());
             totals.raw_bytes += self.stream(chain, records, stated, |raw| match stream {
                 Stream::Evidence => contents = Some(contents::check(raw, limits, manifest)),
-                Stream::Memory => raw.drain(),
+                Stream::Memory => memory = memory::check(raw, manifest),
             });
             if let Some(contents) = contents {
                 totals.members = contents.members;
                 self.problems.extend(contents.problems);
             }
+            self.problems.extend(memory.problems);
+            totals.memory.extend(memory.ranges);
         }
         totals
     }

@@ -48,6 +48,8 @@ pub enum Problem {
     },
     #[error("{0}")]
     Tar(String),
+    #[error("{0}")]
+    Lime(String),
     #[error("member {name} is in the tar twice")]
     Duplicate { name: String },
     #[error("line {line} of {part}: {reason}")]
@@ -139,6 +141,7 @@ impl Problem {
             Self::Manifest(_) => "manifest",
             Self::Mismatch { .. } => "mismatch",
             Self::Tar(_) => "tar",
+            Self::Lime(_) => "lime",
             Self::Duplicate { .. } => "duplicate",
             Self::Inventory { .. } => "inventory",
             Self::Member { .. } => "member",

@@ -2,7 +2,7 @@
 
 use evidence::inventory::{FileType, Status};
 use evidence::keys::Stream;
-use evidence::manifest::Completeness;
+use evidence::manifest::{Completeness, Outcome};
 use evidence::member::{Kind, Member};
 
 use crate::build::{Archive, Collection, Object, Objects, Vector, item, pack};
@@ -56,6 +56,12 @@ pub fn all() -> Vec<Vector> {
             "complete",
             "Memory sealed between segments of evidence.",
             two_streams(),
+        ),
+        Vector::valid(
+            "memory-partial",
+            "partial",
+            "Memory ends within a range, and the manifest says that it is partial.",
+            memory_partial(),
         ),
         Vector::valid(
             "sealed",
@@ -262,20 +268,25 @@ fn inventory_in_parts() -> Objects {
 }
 
 /// Two LiME ranges: magic `EMiL`, version 1, first and last address, reserved, then the bytes.
-fn lime() -> Vec<u8> {
-    let range = |first: u64, bytes: &[u8]| {
-        let last = first + bytes.len() as u64 - 1;
-        [
-            b"EMiL".as_slice(),
-            &1_u32.to_le_bytes(),
-            &first.to_le_bytes(),
-            &last.to_le_bytes(),
-            &[0; 8],
-            bytes,
-        ]
-        .concat()
-    };
-    [range(0x1000, &[7; 4096]), range(0x10_0000, &[0; 4096])].concat()
+pub fn lime() -> Vec<u8> {
+    [
+        range(0x1000, 0x1fff, &[7; 4096]),
+        range(0x10_0000, 0x10_0fff, &[0; 4096]),
+    ]
+    .concat()
+}
+
+/// A header of LiME's with these addresses, and the bytes that follow it.
+pub fn range(first: u64, last: u64, bytes: &[u8]) -> Vec<u8> {
+    [
+        b"EMiL".as_slice(),
+        &1_u32.to_le_bytes(),
+        &first.to_le_bytes(),
+        &last.to_le_bytes(),
+        &[0; 8],
+        bytes,
+    ]
+    .concat()
 }
 
 fn two_streams() -> Objects {
@@ -289,6 +300,20 @@ fn two_streams() -> Objects {
     collection.segment(Stream::Memory, high);
     collection.segment(Stream::Evidence, rest);
     collection.end(&archive)
+}
+
+fn memory_partial() -> Objects {
+    let archive = Archive::usual().end();
+    let mut collection = Collection::of(&archive);
+    collection.segment(Stream::Memory, &lime()[..5000]);
+    let mut manifest = collection.manifest(archive.totals());
+    manifest.status = Completeness::Partial;
+    manifest.reasons = vec!["memory: partial: the run was interrupted by a signal".to_owned()];
+    let mut report = manifest.artifacts[0].clone();
+    (report.name, report.outcome) = ("memory".to_owned(), Outcome::Partial);
+    report.reason = Some("the run was interrupted by a signal".to_owned());
+    manifest.artifacts.push(report);
+    collection.end_with(&manifest)
 }
 
 fn sealed() -> Objects {

@@ -6,6 +6,7 @@ use evidence::frame::{self, MAX_RAW_BYTES};
 use evidence::keys::Stream;
 
 use crate::build::{Archive, Collection, Objects, Vector, pack};
+use crate::valid::range;
 
 pub fn all() -> Vec<Vector> {
     vec![
@@ -112,15 +113,19 @@ fn frame_over_two_segments() -> Objects {
 fn zeros(sizes: &[u64]) -> Objects {
     let archive = Archive::usual().end();
     let mut collection = Collection::of(&archive);
+    let header = range(0, sizes.iter().sum::<u64>() - 1, &[]);
     let sizes = sizes.iter().map(|size| usize::try_from(*size).unwrap());
-    let frames: Vec<Vec<u8>> = sizes.clone().map(|size| pack(&vec![0; size])).collect();
-    collection.frames(Stream::Memory, &frames, &vec![0; sizes.sum()]);
+    let frames = sizes.clone().map(|size| pack(&vec![0; size]));
+    let frames: Vec<Vec<u8>> = [pack(&header)].into_iter().chain(frames).collect();
+    let raw = [header, vec![0; sizes.sum()]].concat();
+    collection.frames(Stream::Memory, &frames, &raw);
     collection.end(&archive)
 }
 
 fn more_than_stated() -> Objects {
     let archive = Archive::usual().end();
     let mut collection = Collection::of(&archive);
-    collection.frames(Stream::Memory, &[pack(&[0; 4096])], &[0; 4095]);
+    let memory = range(0, 4095, &[0; 4096]);
+    collection.frames(Stream::Memory, &[pack(&memory)], &memory[..4095]);
     collection.end(&archive)
 }

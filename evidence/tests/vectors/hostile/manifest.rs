@@ -5,6 +5,7 @@ use evidence::manifest::StreamTotals;
 use evidence::{Digest, Manifest};
 
 use crate::build::{Archive, Collection, Object, Objects, Vector};
+use crate::valid::lime;
 
 pub fn all() -> Vec<Vector> {
     [texts(), values()].into_iter().flatten().collect()
@@ -118,8 +119,20 @@ fn values() -> Vec<Vector> {
         Vector::altered(
             "manifest-raw-hash",
             &["mismatch"],
-            "The manifest states another hash of the stream.",
-            edited(|manifest| manifest.streams[0].raw_sha256 = flaw),
+            "The manifest states another hash of the memory stream.",
+            with_memory(|manifest| manifest.streams[1].raw_sha256 = Some(flaw)),
+        ),
+        Vector::altered(
+            "manifest-raw-hash-missing",
+            &["manifest"],
+            "The manifest states no hash of the memory stream.",
+            with_memory(|manifest| manifest.streams[1].raw_sha256 = None),
+        ),
+        Vector::altered(
+            "manifest-raw-hash-of-evidence",
+            &["manifest"],
+            "The manifest states a hash of the evidence stream, which has none.",
+            edited(|manifest| manifest.streams[0].raw_sha256 = Some(flaw)),
         ),
         Vector::altered(
             "manifest-raw-bytes",
@@ -149,7 +162,7 @@ fn values() -> Vec<Vector> {
                     segments: 0,
                     bytes: 0,
                     raw_bytes: 0,
-                    raw_sha256: Digest::of(b""),
+                    raw_sha256: Some(Digest::of(b"")),
                 });
             }),
         ),
@@ -157,7 +170,7 @@ fn values() -> Vec<Vector> {
             "manifest-stream-missing",
             &["mismatch"],
             "The manifest does not state the totals of a stream.",
-            stream_missing(),
+            with_memory(|manifest| drop(manifest.streams.pop())),
         ),
         Vector::altered(
             "manifest-inventory-hash",
@@ -212,11 +225,12 @@ fn of_other_segments() -> Objects {
     Collection::of(&archive).end_with(&manifest)
 }
 
-fn stream_missing() -> Objects {
+/// As [`edited`], of a collection that has memory too.
+fn with_memory(edit: impl FnOnce(&mut Manifest)) -> Objects {
     let archive = Archive::usual().end();
     let mut collection = Collection::of(&archive);
-    collection.segment(Stream::Memory, &[7; 100]);
+    collection.segment(Stream::Memory, &lime());
     let mut manifest = collection.manifest(archive.totals());
-    manifest.streams.pop();
+    edit(&mut manifest);
     collection.end_with(&manifest)
 }

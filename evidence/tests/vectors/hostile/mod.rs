@@ -4,6 +4,7 @@ mod chain;
 mod frames;
 mod inventory;
 mod manifest;
+mod memory;
 mod objects;
 mod tar;
 
@@ -15,6 +16,7 @@ pub fn all() -> Vec<Vector> {
         chain::all(),
         manifest::all(),
         frames::all(),
+        memory::all(),
         tar::all(),
         inventory::all(),
     ]

@@ -53,7 +53,10 @@ pub struct PackEnd {
 
 struct Block {
     stream: Stream,
-    raw: Vec<u8>,
+    /// Memory of [`RAW_BYTES`], never cleared: that would cost as much as a copy.
+    memory: Vec<u8>,
+    /// Bytes of it that are written.
+    length: usize,
     packed: Vec<u8>,
     /// The segment ends after this block.
     cut: bool,
@@ -63,10 +66,26 @@ impl Block {
     fn new(stream: Stream) -> Self {
         Self {
             stream,
-            raw: Vec::with_capacity(RAW_BYTES),
+            memory: vec![0; RAW_BYTES],
+            length: 0,
             packed: Vec::new(),
             cut: false,
         }
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
+    }
+
+    /// Takes as much off the front of `bytes` as there is room for.
+    fn fill(&mut self, bytes: &mut &[u8]) {
+        let room = self.memory.get_mut(self.length..).unwrap_or_default();
+        let (now, later) = bytes.split_at(room.len().min(bytes.len()));
+        if let Some(room) = room.get_mut(..now.len()) {
+            room.copy_from_slice(now);
+        }
+        self.length += now.len();
+        *bytes = later;
     }
 }
 
@@ -134,11 +153,8 @@ impl Pack {
     pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> Result<(), Stopped> {
         self.turn_to(stream, bytes.len())?;
         while !bytes.is_empty() {
-            let room = RAW_BYTES - self.block.raw.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.block.raw.extend_from_slice(now);
-            bytes = later;
-            if self.block.raw.len() == RAW_BYTES {
+            self.block.fill(&mut bytes);
+            if self.block.length == RAW_BYTES {
                 self.send()?;
             }
         }
@@ -155,10 +171,11 @@ impl Pack {
             return Ok(bytes);
         }
         self.turn_to(stream, bytes.len())?;
-        if !self.block.raw.is_empty() {
+        if self.block.length > 0 {
             self.send()?;
         }
-        let buffer = std::mem::replace(&mut self.block.raw, bytes);
+        let buffer = std::mem::replace(&mut self.block.memory, bytes);
+        self.block.length = RAW_BYTES;
         self.send()?;
         Ok(buffer)
     }
@@ -194,7 +211,7 @@ impl Pack {
     fn turn_to(&mut self, stream: Stream, more: usize) -> Result<(), Stopped> {
         *self.written.entry(stream).or_default() += more as u64;
         if self.block.stream != stream {
-            if !self.block.raw.is_empty() {
+            if self.block.length > 0 {
                 self.send()?;
             }
             self.block.stream = stream;
@@ -206,8 +223,7 @@ impl Pack {
         let stream = self.block.stream;
         let spare = self.spare.try_recv().ok();
         let mut next = spare.unwrap_or_else(|| Block::new(stream));
-        (next.stream, next.cut) = (stream, false);
-        next.raw.clear();
+        (next.stream, next.length, next.cut) = (stream, 0, false);
         let block = std::mem::replace(&mut self.block, next);
         let worker = self.workers.get(self.turn).ok_or(Stopped)?;
         self.turn = (self.turn + 1) % self.workers.len();
@@ -238,7 +254,7 @@ impl Worker {
     fn run(mut self, blocks: &Receiver<Block>, packed: &SyncSender<Block>) {
         for mut block in blocks {
             // An empty block only carries a cut.
-            if !block.raw.is_empty() && self.pack(&mut block).is_err() {
+            if block.length > 0 && self.pack(&mut block).is_err() {
                 return;
             }
             if packed.send(block).is_err() {
@@ -248,7 +264,7 @@ impl Worker {
     }
 
     fn pack(&mut self, block: &mut Block) -> std::io::Result<()> {
-        if block.raw.len() == RAW_BYTES && all_zero(&block.raw) {
+        if block.length == RAW_BYTES && all_zero(&block.memory) {
             block.packed.clear();
             block.packed.extend_from_slice(&self.zeros);
             return Ok(());
@@ -257,7 +273,8 @@ impl Worker {
             Stream::Evidence => &mut self.evidence,
             Stream::Memory => &mut self.memory,
         };
-        packer.pack(&block.raw, &mut block.packed)
+        let raw = block.memory.get(..block.length).unwrap_or_default();
+        packer.pack(raw, &mut block.packed)
     }
 }
 
@@ -326,7 +343,7 @@ impl Assembler {
             Stream::Evidence => TARGET_BYTES,
             Stream::Memory => self.memory_segment,
         };
-        if block.raw.is_empty() && !self.lanes.contains_key(&block.stream) {
+        if block.length == 0 && !self.lanes.contains_key(&block.stream) {
             return;
         }
         let lane = self.lanes.entry(block.stream).or_insert_with(|| Lane {
@@ -336,9 +353,9 @@ impl Assembler {
             raw_bytes: 0,
         });
         if let Some(hasher) = &mut lane.hasher {
-            hasher.update(&block.raw);
+            hasher.update(block.raw());
         }
-        lane.raw_bytes += block.raw.len() as u64;
+        lane.raw_bytes += block.length as u64;
         lane.segment.push(&block.packed);
         if lane.segment.len() >= lane.target || (block.cut && !lane.segment.is_empty()) {
             let next = Builder::new(&self.chain, block.stream, lane.target);

@@ -82,7 +82,7 @@ pub fn agent_members(
         serde_json::to_writer(&mut log, &action)?;
         log.push(b'\n');
     }
-    let artifacts = capture::artifacts();
+    let artifacts = capture::artifacts(&options.memory);
     let specs: Vec<&Spec> = artifacts.iter().map(|artifact| artifact.spec()).collect();
     let profile = serde_json::json!({ "artifacts": specs, "include": options.include, "exclude": options.exclude });
     let version = serde_json::json!({ "name": NAME, "version": VERSION, "commit": COMMIT });
@@ -259,6 +259,10 @@ fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
         disk_read_bytes: io("read_bytes"),
         disk_write_bytes: io("write_bytes"),
         abandoned_reads: host.abandoned_reads(),
-        changes: wrote.into_iter().chain(spool).collect(),
+        changes: wrote
+            .into_iter()
+            .chain(spool)
+            .chain(host.changes())
+            .collect(),
     }
 }

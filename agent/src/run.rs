@@ -23,6 +23,8 @@ pub struct Options {
     /// Names of artifacts; empty for all.
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    /// How memory is captured.
+    pub memory: capture::memory::Plan,
     pub spool: Option<std::path::PathBuf>,
     pub deadline: Option<Duration>,
     pub max_file_bytes: u64,
@@ -40,6 +42,12 @@ pub enum Event<'a> {
         artifact: &'a str,
         number: usize,
         of: usize,
+    },
+    /// An artifact that takes long: bytes so far, and in all.
+    Progress {
+        artifact: &'a str,
+        done: u64,
+        of: u64,
     },
     Ended(&'a ArtifactReport),
     Shipped {
@@ -157,8 +165,9 @@ fn capture(
             .and_then(|deadline| Instant::now().checked_add(deadline)),
         max_file_bytes: options.max_file_bytes,
         throttle: Throttle::new(options.cpu_percent),
+        progress: &|artifact, done, of| show(Event::Progress { artifact, done, of }),
     };
-    let artifacts = capture::artifacts();
+    let artifacts = capture::artifacts(&options.memory);
     let of = artifacts.len();
     let mut reports = Vec::new();
     for (index, artifact) in artifacts.iter().enumerate() {
@@ -190,7 +199,7 @@ fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<&'static str> 
     } else if named(&options.exclude) {
         Some("named by --exclude")
     } else {
-        None
+        artifact.left_out()
     }
 }
 

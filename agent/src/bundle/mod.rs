@@ -14,6 +14,7 @@ use evidence::keys::Stream;
 use evidence::manifest::InventoryTotals;
 use evidence::member::{END_OF_ARCHIVE, Kind, Member, padding};
 
+pub(crate) use pack::all_zero;
 pub use pack::{Pack, PackEnd, Shape, Stopped, Take};
 use table::Tables;
 

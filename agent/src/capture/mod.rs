@@ -30,6 +30,8 @@ pub use sink::{Halt, Sink, Tally};
 pub enum Volatility {
     /// The quick look that comes before everything.
     FirstSweep,
+    /// Physical memory: what all else only shows a part of.
+    Memory,
     /// Connections, routes, neighbours.
     Network,
     /// The process table and what only processes hold.
@@ -72,6 +74,11 @@ pub trait Artifact {
     /// What it is.
     fn spec(&self) -> &'static Spec;
 
+    /// Why the operator wants it left out, beside `--include` and `--exclude`.
+    fn left_out(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Reads it from `host` into `sink`.
     ///
     /// # Errors
@@ -79,12 +86,12 @@ pub trait Artifact {
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError>;
 }
 
-/// Everything that can be captured, in the order in which it is.
-pub fn artifacts() -> Vec<Box<dyn Artifact>> {
+/// Everything that can be captured, in the order in which it is; memory as `plan` says.
+pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
-        Box::new(last_sweep),
+        Box::new(memory::Memory::new(plan.clone())),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(processes::Processes),
@@ -99,6 +106,7 @@ pub fn artifacts() -> Vec<Box<dyn Artifact>> {
             .iter()
             .map(|family| Box::new(family) as Box<dyn Artifact>),
     );
+    artifacts.push(Box::new(last_sweep));
     // Stable: within one class the order of this list holds.
     artifacts.sort_by_key(|artifact| artifact.spec().volatility);
     artifacts
@@ -110,6 +118,12 @@ pub enum CaptureError {
     /// This host has no such thing.
     #[error("{0}")]
     Absent(String),
+    /// It can not be had here.
+    #[error("{0}")]
+    Impossible(String),
+    /// The kernel refuses it.
+    #[error("{0}")]
+    Denied(String),
     /// The host did not answer.
     #[error("{what}: {source}")]
     Host { what: String, source: HostError },

@@ -14,10 +14,12 @@ use crate::host::{Host, clocks};
 use crate::limits::Throttle;
 
 /// Limits of the whole run, as the operator set them.
-pub struct Limits {
+pub struct Limits<'a> {
     pub run_deadline: Option<Instant>,
     pub max_file_bytes: u64,
     pub throttle: Throttle,
+    /// Told of an artifact that takes long: its name, bytes so far and in all.
+    pub progress: &'a dyn Fn(&'static str, u64, u64),
 }
 
 /// Captures one artifact. Whatever happens in it, the answer is a report.
@@ -25,7 +27,7 @@ pub fn run(
     artifact: &dyn Artifact,
     host: &Host,
     bundle: &mut Writer,
-    limits: &Limits,
+    limits: &Limits<'_>,
     interrupted: &AtomicBool,
 ) -> ArtifactReport {
     let spec = artifact.spec();
@@ -37,6 +39,7 @@ pub fn run(
         max_file_bytes: limits.max_file_bytes,
         interrupted,
         throttle: &limits.throttle,
+        progress: limits.progress,
     };
     let mut sink = Sink::new(bundle, spec.name, budget);
     // A fault in one artifact must not cost the others.
@@ -57,10 +60,12 @@ pub fn run(
             Some("a fault in the program; what it captured before is kept".to_owned()),
         ),
     };
+    let notes = std::mem::take(&mut tally.notes);
+    let reasons: Vec<String> = reason.into_iter().chain(notes).collect();
     ArtifactReport {
         name: spec.name.to_owned(),
         outcome,
-        reason,
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         started,
         ended: clocks(),
         items: tally.items,
@@ -107,6 +112,7 @@ fn outcome(result: &Result<(), CaptureError>, tally: &Tally) -> (Outcome, Option
                 CaptureError::Host { source, .. } if source.status() == Status::Denied => {
                     Outcome::Denied
                 }
+                CaptureError::Denied(_) => Outcome::Denied,
                 CaptureError::Host { source, .. } if source.status() == Status::TimedOut => {
                     Outcome::TimedOut
                 }

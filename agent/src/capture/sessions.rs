@@ -202,7 +202,7 @@ fn records(
             Ok(None) => return Ok(true),
             Err(error) => return sink.lost(path, &error).map(|()| true),
         }
-        let piece = match file.read_at(offset, size * 512) {
+        let piece = match file.read_at(offset, size * 512, Vec::new()) {
             Ok(piece) => piece,
             Err(error) => return sink.lost(path, &error).map(|()| true),
         };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use evidence::inventory::{Entry, FileType, Status};
+use evidence::keys::Stream;
 use serde::Serialize;
 
 use crate::bundle::{self, Item, Piece, ROOT, Source, Stopped, Writer};
@@ -44,6 +45,8 @@ pub struct Tally {
     pub vanished: u64,
     /// By status and error, such as `denied:EACCES`.
     pub losses: BTreeMap<String, u64>,
+    /// What the report has to say beside the outcome.
+    pub notes: Vec<String>,
 }
 
 /// The limits that hold for an artifact.
@@ -54,6 +57,7 @@ pub struct Budget<'a> {
     pub max_file_bytes: u64,
     pub interrupted: &'a AtomicBool,
     pub throttle: &'a Throttle,
+    pub progress: &'a dyn Fn(&'static str, u64, u64),
 }
 
 impl Budget<'_> {
@@ -119,6 +123,49 @@ impl<'a> Sink<'a> {
         )?;
         self.tally.items += 1;
         Ok(())
+    }
+
+    /// As [`Sink::record`], also when the artifact has to end: what it did must be told.
+    ///
+    /// # Errors
+    /// When the store takes no more.
+    pub fn record_late(&mut self, table: &str, record: &impl Serialize) -> Result<(), Halt> {
+        let table = format!("live_response/{table}.jsonl");
+        let Ok(line) = serde_json::to_vec(record) else {
+            self.loss("failed:record");
+            return Ok(());
+        };
+        self.bundle.row(&table, self.artifact, &line)?;
+        self.tally.items += 1;
+        Ok(())
+    }
+
+    /// Says something in the report, whatever the outcome is.
+    pub fn note(&mut self, text: String) {
+        self.tally.notes.push(text);
+    }
+
+    /// Appends bytes to the memory stream; the answer is memory for the next ones.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn memory(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Halt> {
+        self.check()?;
+        self.tally.bytes += bytes.len() as u64;
+        Ok(self.bundle.memory().push(Stream::Memory, bytes)?)
+    }
+
+    /// Lets the memory that was captured so far leave the host now.
+    ///
+    /// # Errors
+    /// When the store takes no more.
+    pub fn memory_cut(&mut self) -> Result<(), Halt> {
+        Ok(self.bundle.memory().cut(Stream::Memory)?)
+    }
+
+    /// Tells whoever watches how far it is.
+    pub fn progress(&self, done: u64, of: u64) {
+        (self.budget.progress)(self.artifact, done, of);
     }
 
     /// Adds `event` to the timeline (Timesketch: `message`, `datetime`, `timestamp_desc`).

@@ -14,7 +14,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let artifacts = capture::artifacts();
+    let artifacts = capture::artifacts(&Default::default());
     let specs: Vec<&capture::Spec> = artifacts.iter().map(|artifact| artifact.spec()).collect();
     if arguments.json {
         let json = serde_json::to_string_pretty(&specs)
@@ -28,15 +28,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             .ok()
             .and_then(|v| v.as_str().map(str::to_owned));
         text.push_str(&format!(
-            "\n{:2}. {}  ({}; at most {} s and {} MiB)\n    {}\n    Why: {}\n",
+            "\n{:2}. {}  ({}; at most {} s{})\n    {}\n    Why: {}\n",
             number + 1,
             spec.name,
             class.unwrap_or_default().replace('_', " "),
             spec.deadline_s,
-            spec.max_bytes >> 20,
+            cap(spec),
             spec.what,
             spec.why
         ));
     }
     print(&text).map(|()| Exit::Complete)
+}
+
+fn cap(spec: &capture::Spec) -> String {
+    match spec.max_bytes {
+        u64::MAX => String::new(),
+        bytes => format!(" and {} MiB", bytes >> 20),
+    }
 }

@@ -12,10 +12,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::memory::MemoryArguments;
 use super::progress::{Mode, Progress};
 use super::store::{LockArguments, Place, S3Arguments, s3};
 use super::{Failure, print, tell};
-use crate::capture;
+use crate::capture::{self, memory::Plan};
 use crate::host::{self, Host};
 use crate::run::{self, Options};
 use crate::ship::{Directory, Store};
@@ -32,6 +33,8 @@ Examples:
         --to s3://bucket/prefix --region eu-central-1 --spool /mnt/usb
   With put-only credentials from standard input, gently:
     exhibit-agent collect --to s3://bucket --credentials-file - --cpu-limit 25 --rate-limit 20M <creds.json
+  Physical memory alone, by LiME where a signed module fits this kernel:
+    exhibit-agent collect --include memory,symbols --to s3://bucket --lime-modules s3://modules/lime --lime-key key.pem
   Only what runs, within a minute:
     exhibit-agent collect --include first_sweep,sockets,processes,recovered --deadline 60s";
 
@@ -65,6 +68,8 @@ pub(super) struct Arguments {
     /// Directory that takes the rest when the store fails for good; `ship` sends it later
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArguments,
     #[command(flatten)]
     limits: Limits,
     /// Nothing on standard error but errors
@@ -109,6 +114,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     known_artifacts(arguments)?;
     let case: CaseId = arguments.case.parse().map_err(Failure::usage)?;
     let place = Place::parse(&arguments.to)?;
+    let mut memory = arguments.memory.plan(&arguments.s3)?;
     let unreadable = |error| {
         Failure::usage(format!(
             "--root {} can not be read: {error}",
@@ -126,7 +132,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             let message = "--kms-key, --retain-until, --legal-hold and --allow-unlocked are for s3://; a directory locks nothing";
             return Err(Failure::usage(message));
         }
-        Place::Directory(path) => Arc::new(Directory::new(&path.join(prefix.to_string()))),
+        Place::Directory(path) => {
+            memory.refused = arguments.memory.no_room(&host, &path);
+            Arc::new(Directory::new(&path.join(prefix.to_string())))
+        }
         Place::Bucket {
             bucket,
             prefix: folder,
@@ -156,7 +165,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let progress = Progress::new(mode);
     let result = run::run(
-        &options(arguments, prefix),
+        &options(arguments, prefix, memory),
         &host,
         store,
         &interrupted,
@@ -181,7 +190,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         .unwrap_or(Exit::Internal))
 }
 
-fn options(arguments: &Arguments, prefix: Prefix) -> Options {
+fn options(arguments: &Arguments, prefix: Prefix, memory: Plan) -> Options {
     let limits = &arguments.limits;
     let cores = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -196,6 +205,7 @@ fn options(arguments: &Arguments, prefix: Prefix) -> Options {
             .collect(),
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
+        memory,
         spool: arguments.spool.clone(),
         deadline: limits.deadline,
         max_file_bytes: limits.max_file_size,
@@ -207,7 +217,7 @@ fn options(arguments: &Arguments, prefix: Prefix) -> Options {
 }
 
 fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
-    let artifacts = capture::artifacts();
+    let artifacts = capture::artifacts(&Default::default());
     let names: Vec<&str> = artifacts
         .iter()
         .map(|artifact| artifact.spec().name)

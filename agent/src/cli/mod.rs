@@ -3,6 +3,7 @@
 mod artifacts;
 mod collect;
 mod exports;
+mod memory;
 mod progress;
 mod ship;
 mod store;
@@ -42,6 +43,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Send a spooled or locally collected collection to a bucket, without sending anything twice
     Ship(ship::Arguments),
+    /// Look at, take out and prepare images of physical memory
+    Memory(memory::Arguments),
     /// List what can be captured, in order, with the reason and the limits
     Artifacts(artifacts::Arguments),
     /// Print the completions for a shell
@@ -94,6 +97,7 @@ pub fn main() -> u8 {
         Command::Collect(arguments) => collect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Ship(arguments) => ship::run(&arguments),
+        Command::Memory(arguments) => memory::run(&arguments),
         Command::Artifacts(arguments) => artifacts::run(&arguments),
         Command::Completions(arguments) => exports::completions(&arguments),
         Command::Man => exports::man(),

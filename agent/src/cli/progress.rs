@@ -80,6 +80,13 @@ impl Progress {
                     bar.set_message(format!("{number}/{of} {artifact}"));
                 }
             }
+            Event::Progress { artifact, done, of } => {
+                let text = format!("{artifact} {} of {}", HumanBytes(*done), HumanBytes(*of));
+                match &self.bar {
+                    Some(bar) => bar.set_message(text),
+                    None => self.line(&text),
+                }
+            }
             Event::Ended(report) => self.line(&ended(report)),
             Event::Shipped { bytes } => {
                 if let Some(bar) = &self.bar {
@@ -106,6 +113,9 @@ impl Progress {
                 of,
             } => {
                 serde_json::json!({ "event": "started", "artifact": artifact, "number": number, "of": of })
+            }
+            Event::Progress { artifact, done, of } => {
+                serde_json::json!({ "event": "progress", "artifact": artifact, "bytes": done, "of": of })
             }
             Event::Ended(report) => serde_json::json!({ "event": "ended", "report": report }),
             Event::Shipped { bytes } => serde_json::json!({ "event": "shipped", "bytes": bytes }),

@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     Ok(report.verdict.exit())
 }
 
-fn not_verified(place: &str, error: &NotVerified) -> Failure {
+pub(super) fn not_verified(place: &str, error: &NotVerified) -> Failure {
     let exit = match error {
         NotVerified::NotACollection => Exit::NotACollection,
         NotVerified::List(_) if !place.starts_with("s3://") => Exit::NotACollection,

@@ -102,14 +102,19 @@ impl HostFile {
         }
     }
 
-    /// Up to `want` bytes from `offset`, wherever reading stands.
+    /// Up to `want` bytes from `offset`, wherever reading stands, in the memory of `bytes`.
     ///
     /// # Errors
-    /// As the kernel says.
-    pub fn read_at(&self, offset: u64, want: usize) -> Result<Vec<u8>, HostError> {
+    /// As the kernel says of the first byte: what came before an error is an answer.
+    pub fn read_at(
+        &self,
+        offset: u64,
+        want: usize,
+        mut bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
-            let mut bytes = vec![0; want];
+            bytes.resize(want, 0);
             let mut filled = 0;
             while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
                 let at = i64::try_from(offset + filled as u64).unwrap_or(i64::MAX);
@@ -117,6 +122,7 @@ impl HostFile {
                     Ok(0) => break,
                     Ok(got) => filled += got,
                     Err(Errno::EINTR) => {}
+                    Err(_) if filled > 0 => break,
                     Err(errno) => return Err(errno.into()),
                 }
             }
@@ -248,7 +254,7 @@ mod tests {
             .unwrap();
         let start = file.next_data(0).unwrap().unwrap();
         assert!(start > (1 << 40) - (1 << 20) && start <= 1 << 40, "{start}");
-        assert_eq!(file.read_at(1 << 40, 100).unwrap(), b"data");
+        assert_eq!(file.read_at(1 << 40, 100, Vec::new()).unwrap(), b"data");
         assert_eq!(file.next_data((1 << 40) + 5000).unwrap(), None);
         assert_eq!(
             file.dense_size().unwrap(),

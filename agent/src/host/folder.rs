@@ -173,7 +173,18 @@ impl Folder {
     /// [`HostError::NotAFile`] for anything else, which is not even opened.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
         let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
-            open_regular(folder.as_fd(), name)
+            open_kind(folder.as_fd(), name, FileType::File)
+        })?;
+        Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
+    }
+
+    /// The character device at `path`, of those few that are evidence themselves.
+    ///
+    /// # Errors
+    /// [`HostError::NotAFile`] for anything else, which is not opened.
+    pub fn open_device(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
+        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
+            open_kind(folder.as_fd(), name, FileType::CharDevice)
         })?;
         Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
     }
@@ -345,12 +356,17 @@ fn only_in_proc(folder: BorrowedFd<'_>) -> Result<(), HostError> {
     }
 }
 
-/// Opens a regular file in two steps, so that a device or a FIFO is never opened: first the path alone, then its file.
-fn open_regular(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat), HostError> {
+/// Opens a file of this kind in two steps, so that a device or a FIFO is never opened by mistake: first the path alone,
+/// then what stands there.
+fn open_kind(
+    folder: BorrowedFd<'_>,
+    name: &CString,
+    kind: FileType,
+) -> Result<(OwnedFd, Stat), HostError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let path = openat(folder, name.as_c_str(), flags, Mode::empty())?;
     let stat = sys::stat(path.as_fd(), c"", false)?;
-    if stat.file_type() != FileType::File {
+    if stat.file_type() != kind {
         return Err(HostError::NotAFile(stat.file_type()));
     }
     if let Some(kind) = Foreign::kind_of(file_system(&path)?) {
@@ -391,7 +407,7 @@ fn reopen(path: OwnedFd, mut stat: Stat) -> Result<(OwnedFd, Stat), HostError> {
 }
 
 /// Opens what one of our own path descriptors stands for, through the kernel's `/proc/self/fd` and nobody else's.
-fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(super) fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     static OWN: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let open = || {
@@ -418,7 +434,7 @@ fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostErr
             | OFlag::O_CLOEXEC;
         (openat(folder, name.as_c_str(), flags, Mode::empty())?, None)
     } else {
-        let (fd, stat) = open_regular(folder.as_fd(), name)?;
+        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File)?;
         (fd, Some(stat))
     };
     // One byte more than the cap tells whether there is more.

@@ -8,17 +8,19 @@ mod courier;
 mod error;
 mod file;
 mod folder;
+mod module;
 mod mounts;
 mod stat;
 mod sys;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use courier::Courier;
 pub use error::HostError;
 pub use file::HostFile;
 pub use folder::{Content, DirEntry, Each, Folder};
+pub use module::{Loading, pipe};
 pub use mounts::Foreign;
 pub(crate) use mounts::unescape;
 pub use stat::Stat;
@@ -36,6 +38,7 @@ pub struct Host {
     own: Option<i32>,
     courier: Arc<Courier>,
     live: bool,
+    changes: Mutex<Vec<String>>,
 }
 
 impl Host {
@@ -59,6 +62,7 @@ impl Host {
             own,
             courier,
             live,
+            changes: Mutex::default(),
         })
     }
 
@@ -93,6 +97,21 @@ impl Host {
     /// Reads that never returned, each with a thread that waits for it.
     pub fn abandoned_reads(&self) -> u32 {
         self.courier.abandoned()
+    }
+
+    /// What was changed on the host so far, one line each.
+    pub fn changes(&self) -> Vec<String> {
+        self.changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn changed(&self, line: String) {
+        self.changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
     }
 
     /// All numbers among the names in `/proc`, ascending: the processes that the kernel shows.

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::stream::RawStream;
-use super::{Limits, Problem, problem};
+use super::{Limits, Problem, Tap, problem};
 use crate::digest::{Digest, Hasher};
 use crate::inventory::{self, EntryError, FileType, Name};
 use crate::manifest::Manifest;
@@ -56,10 +56,11 @@ pub(super) fn check(
     raw: &mut RawStream<'_>,
     limits: &Limits,
     manifest: Option<&Manifest>,
+    tap: &mut dyn Tap,
 ) -> Contents {
     let mut check = Check::default();
     let mut reader = Reader::new(&mut *raw);
-    let end = check.read(&mut reader, limits);
+    let end = check.read(&mut reader, limits, tap);
     let ended = reader.ended();
     // What stopped the stream has its own problem: the cut tar that follows from it is not a second one.
     let cut_is_news = manifest.is_some() && !raw.stopped();
@@ -80,6 +81,7 @@ impl Check {
         &mut self,
         reader: &mut Reader<&mut RawStream<'_>>,
         limits: &Limits,
+        tap: &mut dyn Tap,
     ) -> Result<(), TarError> {
         while let Some(entry) = reader.next_entry()? {
             self.members += 1;
@@ -96,8 +98,12 @@ impl Check {
             }
             let mut hasher = Hasher::default();
             let mut lines = self.is_inventory(&name).then(Lines::default);
+            let wanted = tap.member(&name);
             reader.content(&entry, |piece| {
                 hasher.update(piece);
+                if wanted {
+                    tap.content(piece);
+                }
                 if let Some(lines) = &mut lines {
                     lines.take(piece, |line| self.line(&name, line));
                 }

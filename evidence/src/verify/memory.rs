@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::Tap;
 use super::problem::Problem;
 use super::stream::RawStream;
 use crate::lime::{LimeError, Range, Walker};
@@ -18,9 +19,13 @@ pub(super) struct Memory {
 }
 
 /// Reads the stream to its end. It may end early when the run did, or when the manifest says that memory is partial.
-pub(super) fn check(raw: &mut RawStream<'_>, manifest: Option<&Manifest>) -> Memory {
+pub(super) fn check(
+    raw: &mut RawStream<'_>,
+    manifest: Option<&Manifest>,
+    tap: &mut dyn Tap,
+) -> Memory {
     let mut walker = Walker::default();
-    let walked = walk(raw, &mut walker);
+    let walked = walk(raw, &mut walker, tap);
     let mut memory = Memory {
         ranges: walker.ranges().to_vec(),
         problems: Vec::new(),
@@ -34,12 +39,14 @@ pub(super) fn check(raw: &mut RawStream<'_>, manifest: Option<&Manifest>) -> Mem
     memory
 }
 
-fn walk(raw: &mut RawStream<'_>, walker: &mut Walker) -> Result<(), LimeError> {
+fn walk(raw: &mut RawStream<'_>, walker: &mut Walker, tap: &mut dyn Tap) -> Result<(), LimeError> {
     let mut buffer = vec![0; 256 << 10];
     // An error of reading is one of the stream's own problems.
     while let Ok(length @ 1..) = raw.read(&mut buffer) {
         let mut bytes = buffer.get(..length).unwrap_or_default();
-        while walker.step(&mut bytes)?.is_some() {}
+        while let Some(piece) = walker.step(&mut bytes)? {
+            tap.memory(&piece);
+        }
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::chain::{self, Chain, Record};
 use crate::digest::Digest;
 use crate::exit::Exit;
 use crate::keys::{self, Prefix, Stream};
-use crate::lime::Range;
+use crate::lime::{Piece, Range};
 use crate::manifest::{self, Completeness, Manifest, StreamTotals};
 use crate::objects::{Objects, read_whole};
 use crate::segment;
@@ -121,6 +121,23 @@ pub enum NotVerified {
     List(#[source] std::io::Error),
 }
 
+/// Is handed what a verification reads, while it reads it. What it was handed counts only when the report says so.
+pub trait Tap {
+    /// A member of the tar starts: true to be handed its content.
+    fn member(&mut self, _name: &[u8]) -> bool {
+        false
+    }
+
+    /// The next bytes of that member.
+    fn content(&mut self, _bytes: &[u8]) {}
+
+    /// A piece of the memory stream.
+    fn memory(&mut self, _piece: &Piece<'_>) {}
+}
+
+/// Takes nothing.
+impl Tap for () {}
+
 /// Verifies the collection in `objects`; `progress` is told the stored bytes read so far.
 ///
 /// # Errors
@@ -129,6 +146,19 @@ pub fn verify(
     objects: &dyn Objects,
     limits: &Limits,
     progress: &dyn Fn(u64),
+) -> Result<Report, NotVerified> {
+    verify_with(objects, limits, progress, &mut ())
+}
+
+/// As [`verify`], with somebody who is handed the content.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    objects: &dyn Objects,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+    tap: &mut dyn Tap,
 ) -> Result<Report, NotVerified> {
     let mut listed: BTreeSet<String> = objects
         .list()
@@ -143,6 +173,7 @@ pub fn verify(
         objects,
         limits,
         progress,
+        tap,
         problems: Vec::new(),
         read: 0,
     };
@@ -184,7 +215,7 @@ pub fn verify(
     let stored_bytes = run.read;
     if let Some(chain) = &chain {
         let records = beyond.iter().collect();
-        run.stream(chain, records, None, |raw| raw.drain());
+        run.stream(chain, records, None, |raw, _| raw.drain());
     }
     Ok(Report {
         verdict: verdict(&run.problems, sealed),
@@ -231,6 +262,7 @@ struct Run<'a> {
     objects: &'a dyn Objects,
     limits: &'a Limits,
     progress: &'a dyn Fn(u64),
+    tap: &'a mut dyn Tap,
     problems: Vec<Problem>,
     read: u64,
 }
@@ -357,9 +389,9 @@ impl Run<'_> {
             }
             let limits = self.limits;
             let (mut contents, mut memory) = (None, Memory::default());
-            totals.raw_bytes += self.stream(chain, records, stated, |raw| match stream {
-                Stream::Evidence => contents = Some(contents::check(raw, limits, manifest)),
-                Stream::Memory => memory = memory::check(raw, manifest),
+            totals.raw_bytes += self.stream(chain, records, stated, |raw, tap| match stream {
+                Stream::Evidence => contents = Some(contents::check(raw, limits, manifest, tap)),
+                Stream::Memory => memory = memory::check(raw, manifest, tap),
             });
             if let Some(contents) = contents {
                 totals.members = contents.members;
@@ -377,7 +409,7 @@ impl Run<'_> {
         chain: &Chain,
         records: Vec<&Record>,
         stated: Option<&StreamTotals>,
-        read: impl FnOnce(&mut RawStream<'_>),
+        read: impl FnOnce(&mut RawStream<'_>, &mut dyn Tap),
     ) -> u64 {
         let mut raw = RawStream::new(
             self.objects,
@@ -388,7 +420,7 @@ impl Run<'_> {
             self.progress,
             self.read,
         );
-        read(&mut raw);
+        read(&mut raw, self.tap);
         let end = raw.finish();
         self.read = end.read;
         self.problems.extend(end.problems);

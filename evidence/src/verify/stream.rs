@@ -240,10 +240,9 @@ impl Read for RawStream<'_> {
                 .unwrap_or_default();
             if !left.is_empty() {
                 let length = left.len().min(buffer.len());
-                buffer
-                    .iter_mut()
-                    .zip(left)
-                    .for_each(|(slot, byte)| *slot = *byte);
+                if let (Some(room), Some(now)) = (buffer.get_mut(..length), left.get(..length)) {
+                    room.copy_from_slice(now);
+                }
                 self.taken += length;
                 return Ok(length);
             }

@@ -1,6 +1,384 @@
-//! *memory*: physical memory.
+//! *memory*: physical memory, in whichever way this kernel allows.
+//!
+//! Ways are tried in order, and each that fails says why: LiME, when a module for exactly this kernel is vouched for by
+//! the operator's key; `/proc/kcore`, which most kernels have; `/dev/crash`, which the RHEL family has.
 
-use crate::host::Host;
+mod image;
+pub mod iomem;
+pub mod kcore;
+pub mod lime;
+pub mod module;
+pub mod physical;
+pub mod risks;
+mod zeros;
+
+use std::time::Instant;
+
+use evidence::frame::RAW_BYTES;
+use evidence::lime::Range;
+use serde::Serialize;
+
+use super::{Artifact, CaptureError, Sink, Spec, Volatility};
+use crate::host::{Host, HostError, SMALL};
+use image::Image;
+use physical::{OpenError, Physical};
+
+/// Which ways may be tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// LiME where a trusted module is there, else the kernel's own files.
+    #[default]
+    Auto,
+    Lime,
+    /// The kernel's own files alone: nothing of the host is changed.
+    Kcore,
+    Off,
+}
+
+/// How memory is captured.
+#[derive(Clone, Default)]
+pub struct Plan {
+    pub mode: Mode,
+    /// Where LiME's module comes from; without one LiME is not tried.
+    pub modules: Option<module::Source>,
+    /// LiME over a port of 127.0.0.1 instead of a pipe.
+    pub over_port: bool,
+    /// Why memory must not be captured, such as no room for it.
+    pub refused: Option<String>,
+}
+
+/// Physical memory.
+pub struct Memory {
+    plan: Plan,
+}
+
+static SPEC: Spec = Spec {
+    name: "memory",
+    volatility: Volatility::Memory,
+    what: "physical memory by LiME, /proc/kcore or /dev/crash, as ranges in LiME's format in a stream of its own",
+    why: "injected code, keys, deleted files and hidden processes are there and nowhere else, and die with the next boot",
+    deadline_s: 86_400,
+    max_bytes: u64::MAX,
+};
+
+/// A way to memory, and how it went.
+enum Tried {
+    /// The image is whole, or the losses say what is missing.
+    Captured,
+    /// There is nothing from it.
+    Failed { why: String, denied: bool },
+}
+
+impl Memory {
+    /// Memory, captured as `plan` says.
+    pub fn new(plan: Plan) -> Self {
+        Self { plan }
+    }
+
+    fn ways(&self) -> &'static [Way] {
+        match self.plan.mode {
+            Mode::Auto => &[Way::Lime, Way::Kcore, Way::Crash],
+            Mode::Lime => &[Way::Lime],
+            Mode::Kcore => &[Way::Kcore, Way::Crash],
+            Mode::Off => &[],
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Lime,
+    Kcore,
+    Crash,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lime => "lime",
+            Self::Kcore => "/proc/kcore",
+            Self::Crash => "/dev/crash",
+        }
+    }
+}
+
+impl Artifact for Memory {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn left_out(&self) -> Option<&'static str> {
+        (self.plan.mode == Mode::Off).then_some("--memory off")
+    }
+
+    fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+        if let Some(why) = &self.plan.refused {
+            return Err(CaptureError::Impossible(why.clone()));
+        }
+        if !host.is_live() && host.root().stat("proc/iomem").is_err() {
+            return Err(CaptureError::Absent("a file tree has no memory".to_owned()));
+        }
+        let ranges = ram(host)?;
+        // What was captured before leaves the host before this long one starts.
+        sink.flush()?;
+        let mut denied = false;
+        for way in self.ways() {
+            let tried = match way {
+                Way::Lime => self.lime(host, &ranges, sink)?,
+                Way::Kcore => file(Physical::kcore(host), host, way.name(), &ranges, sink)?,
+                Way::Crash => file(Physical::crash(host), host, way.name(), &ranges, sink)?,
+            };
+            match tried {
+                Tried::Captured => {
+                    sink.note(format!("captured by {}", way.name()));
+                    sink.memory_cut()?;
+                    return Ok(());
+                }
+                Tried::Failed {
+                    why,
+                    denied: by_kernel,
+                } => {
+                    denied |= by_kernel;
+                    sink.note(format!("{}: {why}", way.name()));
+                }
+            }
+        }
+        Err(match denied {
+            true => CaptureError::Denied("no way to physical memory is allowed".to_owned()),
+            false => CaptureError::Impossible("there is no way to physical memory".to_owned()),
+        })
+    }
+}
+
+/// What each way promises, for who asks before.
+#[derive(Debug, Serialize)]
+pub struct Prospect {
+    /// Bytes of System RAM, or why that is unknown.
+    pub ram: Result<u64, String>,
+    pub ways: Vec<WayProspect>,
+}
+
+/// What one way promises.
+#[derive(Debug, Serialize)]
+pub struct WayProspect {
+    pub name: &'static str,
+    /// Why it would not work; absent when nothing speaks against it.
+    pub why_not: Option<String>,
+    /// Seconds that reading all of memory takes at the speed of a sample, hashing and sending aside.
+    pub seconds: Option<f64>,
+}
+
+impl Prospect {
+    /// Whether one of the ways promises an image.
+    pub fn works(&self) -> bool {
+        self.ram.is_ok() && self.ways.iter().any(|way| way.why_not.is_none())
+    }
+}
+
+impl Memory {
+    /// Which way would work, found out without changing anything.
+    pub fn check(&self, host: &Host) -> Prospect {
+        let ranges = ram(host);
+        let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
+        let first = ranges
+            .as_ref()
+            .ok()
+            .and_then(|ranges| ranges.last().copied());
+        let of_file = |opened: Result<Physical, OpenError>| {
+            let sampled = opened.and_then(|physical| Ok(sample(&physical, first)?));
+            match sampled {
+                Ok(speed) => (None, speed.map(|speed| bytes as f64 / speed)),
+                Err(error) => match refused(host, &error) {
+                    Tried::Failed { why, .. } => (Some(why), None),
+                    Tried::Captured => (None, None),
+                },
+            }
+        };
+        let way = |way: &Way| {
+            let (why_not, seconds) = match way {
+                Way::Lime => (self.module(host).err().map(|(why, _)| why), None),
+                Way::Kcore => of_file(Physical::kcore(host)),
+                Way::Crash => of_file(Physical::crash(host)),
+            };
+            WayProspect {
+                name: way.name(),
+                why_not,
+                seconds,
+            }
+        };
+        Prospect {
+            ways: self.ways().iter().map(way).collect(),
+            ram: ranges.map(|_| bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn lime(
+        &self,
+        host: &Host,
+        ranges: &[Range],
+        sink: &mut Sink<'_>,
+    ) -> Result<Tried, CaptureError> {
+        let failed = |why: String, denied| Ok(Tried::Failed { why, denied });
+        let module = match self.module(host) {
+            Ok(module) => module,
+            Err((why, denied)) => return failed(why, denied),
+        };
+        if risks::leftover(host) == Some(true) {
+            // Of a run that was killed: the kernel loads no second one.
+            host.unload_module(lime::NAME);
+        }
+        let mut image = Image::new(sink, "lime", sum(ranges));
+        let result = lime::capture(host, &module.bytes, self.plan.over_port, ranges, &mut image)?;
+        match result {
+            Ok(()) => Ok(Tried::Captured),
+            // What came before is in the stream: a second image can not follow it.
+            Err(failure) if image.captured() > 0 => {
+                Err(CaptureError::Impossible(failure.to_string()))
+            }
+            Err(failure) => {
+                let denied = matches!(failure, lime::LimeFailure::Refused(_));
+                failed(failure.to_string(), denied)
+            }
+        }
+    }
+
+    /// The module that may be loaded, or why none may; and whether that is the kernel's doing.
+    fn module(&self, host: &Host) -> Result<module::Module, (String, bool)> {
+        let Some(source) = &self.plan.modules else {
+            return Err((
+                "no module store was given (--lime-modules, --lime-key)".to_owned(),
+                false,
+            ));
+        };
+        if let Some(risk) = risks::of_the_host(host, self.plan.over_port) {
+            return Err((risk.to_string(), true));
+        }
+        let release = host.line("proc/sys/kernel/osrelease").unwrap_or_default();
+        let module = source
+            .find(&release, std::env::consts::ARCH)
+            .map_err(|error| (error.to_string(), false))?;
+        match risks::of_the_module(host, &module.entry) {
+            Some(risk) => Err((risk.to_string(), false)),
+            None => Ok(module),
+        }
+    }
+}
+
+/// The ranges of System RAM.
+///
+/// # Errors
+/// When `/proc/iomem` can not be read, or does not show addresses.
+fn ram(host: &Host) -> Result<Vec<Range>, CaptureError> {
+    let content = host
+        .root()
+        .read("proc/iomem", SMALL)
+        .map_err(CaptureError::host("/proc/iomem"))?;
+    iomem::ram(&String::from_utf8_lossy(&content.bytes)).map_err(|error| match error {
+        iomem::IomemError::Zeroed => CaptureError::Denied(error.to_string()),
+        error => CaptureError::Impossible(error.to_string()),
+    })
+}
+
+fn sum(ranges: &[Range]) -> u64 {
+    ranges.iter().map(Range::len).sum()
+}
+
+/// Captures from a file of the kernel's.
+fn file(
+    opened: Result<Physical, OpenError>,
+    host: &Host,
+    source: &'static str,
+    ranges: &[Range],
+    sink: &mut Sink<'_>,
+) -> Result<Tried, CaptureError> {
+    let physical = match opened {
+        Ok(physical) => physical,
+        Err(error) => return Ok(refused(host, &error)),
+    };
+    // One page first: lockdown refuses the reading, not always the opening.
+    let first = ranges.first().map_or(0, Range::first);
+    if let Err(error) = physical.read(first, 4096, Vec::new(), &mut Vec::new()) {
+        return Ok(refused(host, &error.into()));
+    }
+    let mut image = Image::new(sink, source, sum(ranges));
+    let (mut buffer, mut holes) = (Vec::new(), Vec::new());
+    for range in ranges {
+        image.write(range.header().to_vec())?;
+        image.start(*range)?;
+        let mut address = range.first();
+        while address <= range.last() {
+            let left = range.last() - address + 1;
+            let want = usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES);
+            let read = physical.read(address, want, buffer, &mut holes);
+            let bytes = match read {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    image.end()?;
+                    return Err(CaptureError::host(source)(error));
+                }
+            };
+            holes.drain(..).for_each(|hole| image.hole(hole));
+            image.content(&bytes);
+            address += bytes.len() as u64;
+            buffer = match image.write(bytes) {
+                Ok(buffer) => buffer,
+                Err(halt) => {
+                    image.end()?;
+                    return Err(halt.into());
+                }
+            };
+        }
+        image.end()?;
+    }
+    Ok(Tried::Captured)
+}
+
+/// Bytes a second at which the start of `range` is read; `None` when there is too little of it to tell.
+fn sample(physical: &Physical, range: Option<Range>) -> Result<Option<f64>, HostError> {
+    const SAMPLE: u64 = 64 << 20;
+    let Some(range) = range else { return Ok(None) };
+    let (started, mut bytes, mut holes) = (Instant::now(), Vec::new(), Vec::new());
+    let length = range.len().min(SAMPLE);
+    let mut done = 0;
+    while done < length {
+        let want = usize::try_from(length - done)
+            .unwrap_or(RAW_BYTES)
+            .min(RAW_BYTES);
+        bytes = physical.read(range.first() + done, want, bytes, &mut holes)?;
+        done += want as u64;
+    }
+    Ok((length == SAMPLE).then(|| length as f64 / started.elapsed().as_secs_f64()))
+}
+
+/// Why a file of the kernel's can not be read, with what explains it.
+fn refused(host: &Host, error: &OpenError) -> Tried {
+    let OpenError::Host(host_error) = error else {
+        return Tried::Failed {
+            why: error.to_string(),
+            denied: false,
+        };
+    };
+    let denied = host_error.status() == evidence::inventory::Status::Denied;
+    let lockdown = host
+        .line("sys/kernel/security/lockdown")
+        .unwrap_or_default();
+    let why = match host_error {
+        HostError::NotAFile(_) => "something else is in its place, as in a container".to_owned(),
+        error if error.is_gone() => "this kernel has no such file".to_owned(),
+        error if denied => match risks::chosen(&lockdown) {
+            Some(level @ "confidentiality") => format!("lockdown is `{level}`: {error}"),
+            _ if !risks::has_capability(host, CAP_SYS_RAWIO) => {
+                format!("CAP_SYS_RAWIO is missing: {error}")
+            }
+            _ => error.to_string(),
+        },
+        error => error.to_string(),
+    };
+    Tried::Failed { why, denied }
+}
+
+/// Bit of CAP_SYS_RAWIO (include/uapi/linux/capability.h).
+const CAP_SYS_RAWIO: u32 = 17;
 
 /// RAM in bytes, as the kernel counts what it manages (`MemTotal` of `/proc/meminfo`); 0 when it does not say.
 pub fn managed_bytes(host: &Host) -> u64 {

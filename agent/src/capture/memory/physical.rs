@@ -1,0 +1,218 @@
+//! Physical memory by its addresses, through a file of the kernel's. A page that can not be read is zeros, and told.
+
+use super::kcore::{HEAD_BYTES, KcoreError, Layout};
+use crate::host::{Host, HostError, HostFile};
+
+/// Bytes of a page: the unit in which memory is given up.
+pub const PAGE: u64 = 4096;
+
+/// Bytes that could not be read: the image has zeros there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    pub address: u64,
+    pub bytes: u64,
+}
+
+/// Why memory can not be read this way.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Host(#[from] HostError),
+    #[error("{0}")]
+    Kcore(#[from] KcoreError),
+}
+
+/// A file that has physical memory.
+pub struct Physical {
+    file: HostFile,
+    /// Where memory stands in it; without one the offset is the address.
+    layout: Option<Layout>,
+    vmcoreinfo: Option<Vec<u8>>,
+}
+
+impl Physical {
+    /// `/proc/kcore`.
+    ///
+    /// # Errors
+    /// As the kernel says, or when its headers can not be used.
+    pub fn kcore(host: &Host) -> Result<Self, OpenError> {
+        let file = host.root().open("proc/kcore")?;
+        let head = file.read_at(0, HEAD_BYTES, Vec::new())?;
+        let layout = Layout::parse(&head)?;
+        Ok(Self {
+            vmcoreinfo: layout.vmcoreinfo(&head).map(<[u8]>::to_vec),
+            layout: Some(layout),
+            file,
+        })
+    }
+
+    /// `/dev/crash`, which kernels of the RHEL family have (drivers/char/crash.c there): one read never crosses a page.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn crash(host: &Host) -> Result<Self, OpenError> {
+        Ok(Self {
+            file: host.root().open_device("dev/crash")?,
+            layout: None,
+            vmcoreinfo: None,
+        })
+    }
+
+    /// The kernel's VMCOREINFO, where the file has it.
+    pub fn vmcoreinfo(&self) -> Option<&[u8]> {
+        self.vmcoreinfo.as_deref()
+    }
+
+    /// Exactly `want` bytes from `address`, in the memory of `buffer`; what could not be read is added to `holes`.
+    ///
+    /// # Errors
+    /// When nothing more can be read at all.
+    pub fn read(
+        &self,
+        address: u64,
+        want: usize,
+        buffer: Vec<u8>,
+        holes: &mut Vec<Hole>,
+    ) -> Result<Vec<u8>, HostError> {
+        let place = self
+            .layout
+            .as_ref()
+            .and_then(|layout| layout.locate(address));
+        let mut bytes = match place {
+            Some((offset, follow)) if follow >= want as u64 => {
+                or_nothing(self.file.read_at(offset, want, buffer))?
+            }
+            _ => Vec::with_capacity(want),
+        };
+        while bytes.len() < want {
+            let at = address + bytes.len() as u64;
+            let to_page = usize::try_from(PAGE - at % PAGE).unwrap_or(want);
+            let now = to_page.min(want - bytes.len());
+            let piece = self.page(at, now)?;
+            let short = now - piece.len();
+            bytes.extend_from_slice(&piece);
+            if short > 0 {
+                bytes.resize(bytes.len() + short, 0);
+                tell(holes, at + piece.len() as u64, short as u64);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Up to `want` bytes within one page.
+    fn page(&self, address: u64, want: usize) -> Result<Vec<u8>, HostError> {
+        let place = match &self.layout {
+            None => Some((address, want as u64)),
+            Some(layout) => layout.locate(address),
+        };
+        let Some((offset, follow)) = place else {
+            return Ok(Vec::new());
+        };
+        let want = want.min(usize::try_from(follow).unwrap_or(want));
+        or_nothing(self.file.read_at(offset, want, Vec::new()))
+    }
+}
+
+/// An error of the page, such as EFAULT or EIO, is no bytes; one of the file is an error.
+fn or_nothing(result: Result<Vec<u8>, HostError>) -> Result<Vec<u8>, HostError> {
+    use nix::errno::Errno;
+    match result {
+        Err(HostError::Os(errno)) if !matches!(errno, Errno::EPERM | Errno::EACCES) => {
+            Ok(Vec::new())
+        }
+        result => result,
+    }
+}
+
+fn tell(holes: &mut Vec<Hole>, address: u64, bytes: u64) {
+    match holes.last_mut() {
+        Some(last) if last.address + last.bytes == address => last.bytes += bytes,
+        _ => holes.push(Hole { address, bytes }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    /// A core file with memory at these places: physical address and content.
+    pub(crate) fn core_file(path: &std::path::Path, memory: &[(u64, &[u8])]) {
+        let file = std::fs::File::create(path).unwrap();
+        let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+        head.resize(64, 0);
+        head[16] = 4;
+        head[32] = 64;
+        head[54] = 56;
+        head[56] = u8::try_from(memory.len()).unwrap();
+        for (index, (address, content)) in memory.iter().enumerate() {
+            let offset = (index as u64 + 1) << 24;
+            let size = content.len() as u64;
+            let fields = [
+                offset,
+                0xffff_8880_0000_0000 + address,
+                *address,
+                size,
+                size,
+                4096,
+            ];
+            head.extend_from_slice(&1_u32.to_le_bytes());
+            head.extend_from_slice(&7_u32.to_le_bytes());
+            fields
+                .iter()
+                .for_each(|field| head.extend_from_slice(&field.to_le_bytes()));
+            file.write_all_at(content, offset).unwrap();
+        }
+        file.write_all_at(&head, 0).unwrap();
+    }
+
+    #[test]
+    fn holes_between_segments_are_zeros_and_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let (low, high) = ([7; 8192], [9; 4096]);
+        core_file(
+            &root.path().join("proc/kcore"),
+            &[(0x1000, &low), (0x5000, &high)],
+        );
+        let host = Host::open(root.path()).unwrap();
+        let physical = Physical::kcore(&host).unwrap();
+        let mut holes = Vec::new();
+        let got = physical
+            .read(0x1000, 0x5c00, Vec::new(), &mut holes)
+            .unwrap();
+        let want = [low.as_slice(), &[0; 8192], &high, &[0; 0xc00]].concat();
+        assert!(got == want);
+        let hole = |address, bytes| Hole { address, bytes };
+        assert_eq!(holes, [hole(0x3000, 0x2000), hole(0x6000, 0xc00)]);
+        let whole = physical.read(0x1800, 100, got, &mut holes).unwrap();
+        assert_eq!((whole, holes.len()), (vec![7; 100], 2));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_leaves_holes_not_an_end() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let path = root.path().join("proc/kcore");
+        core_file(&path, &[(0x1000, &[7; 8192])]);
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len((1 << 24) + 5000)
+            .unwrap();
+        let host = Host::open(root.path()).unwrap();
+        let mut holes = Vec::new();
+        let physical = Physical::kcore(&host).unwrap();
+        let got = physical.read(0x1000, 8192, Vec::new(), &mut holes).unwrap();
+        assert_eq!(got.iter().filter(|byte| **byte == 7).count(), 5000);
+        assert_eq!(
+            holes,
+            [Hole {
+                address: 0x1000 + 5000,
+                bytes: 8192 - 5000
+            }]
+        );
+    }
+}

@@ -8,14 +8,19 @@
 //! | [`dns`] | a name server that knows a few names |
 //! | [`agent`] | the built agent in a scrubbed environment |
 //! | [`judges`] | the analysts' own readers |
+//! | [`vm`] | a guest with a kernel of its own, for what only the kernel can show |
+//! | [`volatility`] | the analysts' reader of memory images |
 
 pub mod agent;
 pub mod dns;
 pub mod http;
 pub mod judges;
 pub mod moto;
+mod once;
 pub mod proxy;
 pub mod python;
+pub mod vm;
+pub mod volatility;
 
 use std::env;
 use std::fmt;

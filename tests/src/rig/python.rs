@@ -3,16 +3,14 @@
 //! They lie under Cargo's target folder, so `cargo clean` removes them, and are named by the hash of what they
 //! contain: a changed requirement makes a new one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
+use super::once::{self, io_failed};
 use super::{Error, Result, need, stdout_of, target_dir};
-
-/// Written last: a folder without it was left by an interrupted installation and is made anew.
-const STAMP: &str = ".complete";
 
 /// A ready virtual environment.
 #[derive(Clone, Debug)]
@@ -30,6 +28,18 @@ impl Venv {
             &target_dir().join("rig"),
             "moto",
             include_str!("../../requirements-moto.txt"),
+        )
+    }
+
+    /// The environment of the reader of memory images.
+    ///
+    /// # Errors
+    /// As [`Venv::ensure`].
+    pub fn volatility() -> Result<Self> {
+        Self::ensure(
+            &target_dir().join("rig"),
+            "volatility",
+            include_str!("../../requirements-volatility.txt"),
         )
     }
 
@@ -57,14 +67,7 @@ impl Venv {
         )?;
         let hash = hex::encode(Sha256::digest(format!("{version}{requirements}")));
         let folder = root.join(format!("venv-{name}-{}", &hash[..16]));
-        let lock = folder.with_extension("lock");
-
-        fs::create_dir_all(root).map_err(|error| io_failed(root, &error))?;
-        let guard = File::create(&lock).map_err(|error| io_failed(&lock, &error))?;
-        guard.lock().map_err(|error| io_failed(&lock, &error))?;
-        if !folder.join(STAMP).is_file() {
-            install(&python, &folder, requirements)?;
-        }
+        once::made(&folder, || install(&python, &folder, requirements))?;
         Ok(Self { folder })
     }
 
@@ -110,12 +113,7 @@ fn install(python: &Path, folder: &Path, requirements: &str) -> Result<()> {
     stdout_of(Command::new(folder.join("bin/python")).args(pip).arg(&list)).map_err(|error| {
         Error::Missing(format!("pip cannot install {}: {error}", list.display()))
     })?;
-    let stamp = folder.join(STAMP);
-    fs::write(&stamp, "").map_err(|error| io_failed(&stamp, &error))
-}
-
-fn io_failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::Failed(format!("{}: {error}", path.display()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -149,7 +147,7 @@ mod tests {
         assert!(error.to_string().contains("no-such-package"), "{error}");
         let stamps = fs::read_dir(root.path())
             .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().path().join(STAMP).exists());
+            .filter(|entry| entry.as_ref().unwrap().path().join(once::STAMP).exists());
         assert_eq!(stamps.count(), 0);
     }
 }

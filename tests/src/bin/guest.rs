@@ -1,0 +1,140 @@
+//! What a test's guest runs beside the agent: memory of known content, and memory that the kernel itself cannot read.
+//!
+//! `guest plant PAGES FILE` fills so many pages, writes where they lie to FILE, and sleeps.
+//! `guest secretmem MEBIBYTES FILE` maps secret memory, fills it, says so in FILE, and sleeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: it should stop loudly, at the place where it broke"
+)]
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::thread;
+use std::time::Duration;
+
+use exhibit_tests::rig::vm::plant::{PAGE, page};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["plant", pages, file] => plant(pages.parse().unwrap(), file),
+        ["secretmem", mebibytes, file] => secretmem(mebibytes.parse().unwrap(), file),
+        _ => panic!("guest plant PAGES FILE | guest secretmem MEBIBYTES FILE"),
+    }
+}
+
+/// Writes `pid index address` for each page, and `moved` later, should one not stay where it was.
+fn plant(pages: usize, file: &str) {
+    // A huge page is made by moving small ones.
+    nix::sys::prctl::set_thp_disable(true).unwrap();
+    mlockall(MlockAllFlags::all()).unwrap();
+    let mut memory = vec![0; (pages + 1) * PAGE];
+    let start = memory.as_ptr().align_offset(PAGE);
+    let pid = std::process::id();
+    for (index, target) in memory[start..]
+        .chunks_exact_mut(PAGE)
+        .take(pages)
+        .enumerate()
+    {
+        target.copy_from_slice(&page(pid, index));
+    }
+    let places = || -> Vec<u64> {
+        let first = memory[start..].as_ptr().addr();
+        (0..pages)
+            .map(|index| physical(first + index * PAGE))
+            .collect()
+    };
+    let begun = places();
+    let line = |(index, address): (usize, &u64)| format!("{pid} {index} {address:x}\n");
+    let text: String = begun.iter().enumerate().map(line).collect();
+    write(file, &text);
+    while places() == begun {
+        thread::sleep(Duration::from_secs(1));
+    }
+    write(file, &(text + "moved\n"));
+}
+
+/// The physical address of a page of this process: proc(5), `/proc/pid/pagemap`.
+fn physical(address: usize) -> u64 {
+    let mut entry = [0; 8];
+    let map = File::open("/proc/self/pagemap").unwrap();
+    map.read_exact_at(&mut entry, (address / PAGE * 8) as u64)
+        .unwrap();
+    let entry = u64::from_le_bytes(entry);
+    let frame = entry & ((1 << 55) - 1);
+    assert!(
+        entry >> 63 == 1 && frame != 0,
+        "the page is not there, or we are not root"
+    );
+    frame * PAGE as u64
+}
+
+/// Memory of `memfd_secret(2)`, which is taken out of the kernel's own map: a module that reads it without care
+/// crashes the kernel.
+fn secretmem(mebibytes: usize, file: &str) {
+    let size = mebibytes << 20;
+    let fd = memfd_secret();
+    nix::unistd::ftruncate(&fd, size as i64).unwrap();
+    assert_eq!(
+        File::from(fd.try_clone().unwrap())
+            .metadata()
+            .unwrap()
+            .size(),
+        size as u64
+    );
+    let memory = map(&fd, size);
+    for (index, target) in memory.chunks_exact_mut(PAGE).enumerate() {
+        target.copy_from_slice(&page(std::process::id(), index));
+    }
+    write(file, &format!("{} pages are secret\n", size / PAGE));
+    loop {
+        thread::sleep(Duration::from_secs(60));
+        std::hint::black_box(&memory);
+    }
+}
+
+#[expect(unsafe_code, reason = "neither std nor nix knows memfd_secret(2)")]
+fn memfd_secret() -> OwnedFd {
+    // SAFETY: the call takes flags and no pointer; a descriptor that it gives is ours alone.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_memfd_secret, 0);
+        assert!(fd >= 0, "memfd_secret: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(i32::try_from(fd).unwrap())
+    }
+}
+
+#[expect(unsafe_code, reason = "a mapping is a raw pointer")]
+fn map(fd: &OwnedFd, size: usize) -> &'static mut [u8] {
+    let (read_write, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a fresh mapping of `size` bytes at a place of the kernel's choice, never unmapped, of a file that
+    // nobody else has and that has this size.
+    unsafe {
+        let at = libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            read_write,
+            shared,
+            fd.as_raw_fd(),
+            0,
+        );
+        assert!(
+            at != libc::MAP_FAILED,
+            "mmap: {}",
+            std::io::Error::last_os_error()
+        );
+        std::slice::from_raw_parts_mut(at.cast(), size)
+    }
+}
+
+/// The whole text at once, so that nobody reads half of it.
+fn write(file: &str, text: &str) {
+    let new = format!("{file}.new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, file).unwrap();
+}

@@ -1,0 +1,11 @@
+//! Physical memory, on whole machines: what the agent reads is compared with what the guest's own kernel says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what went wrong by failing"
+)]
+
+mod rig;

@@ -1,6 +1,7 @@
 //! What a test's guest runs beside the agent: memory of known content, and memory that the kernel itself cannot read.
 //!
-//! `guest plant PAGES FILE` fills so many pages, writes where they lie to FILE, and sleeps.
+//! `guest plant PAGES STEP FILE` fills so many pages, each so many pages after the one before, writes where they lie to
+//! FILE, and sleeps.
 //! `guest secretmem MEBIBYTES FILE` maps secret memory, fills it, says so in FILE, and sleeps.
 #![allow(
     clippy::unwrap_used,
@@ -23,31 +24,32 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["plant", pages, file] => plant(pages.parse().unwrap(), file),
+        ["plant", pages, step, file] => {
+            plant(pages.parse().unwrap(), step.parse().unwrap(), file);
+        }
         ["secretmem", mebibytes, file] => secretmem(mebibytes.parse().unwrap(), file),
-        _ => panic!("guest plant PAGES FILE | guest secretmem MEBIBYTES FILE"),
+        _ => panic!("guest plant PAGES STEP FILE | guest secretmem MEBIBYTES FILE"),
     }
 }
 
 /// Writes `pid index address` for each page, and `moved` later, should one not stay where it was.
-fn plant(pages: usize, file: &str) {
+fn plant(pages: usize, step: usize, file: &str) {
     // A huge page is made by moving small ones.
     nix::sys::prctl::set_thp_disable(true).unwrap();
     mlockall(MlockAllFlags::all()).unwrap();
-    let mut memory = vec![0; (pages + 1) * PAGE];
+    let stride = step * PAGE;
+    let mut memory = vec![0; pages * stride + PAGE];
     let start = memory.as_ptr().align_offset(PAGE);
     let pid = std::process::id();
-    for (index, target) in memory[start..]
-        .chunks_exact_mut(PAGE)
-        .take(pages)
-        .enumerate()
-    {
-        target.copy_from_slice(&page(pid, index));
+    for (index, area) in memory[start..].chunks_exact_mut(stride).enumerate() {
+        // Pages between are touched too, so that the planted ones lie far from each other.
+        area.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+        area[..PAGE].copy_from_slice(&page(pid, index));
     }
     let places = || -> Vec<u64> {
         let first = memory[start..].as_ptr().addr();
         (0..pages)
-            .map(|index| physical(first + index * PAGE))
+            .map(|index| physical(first + index * stride))
             .collect()
     };
     let begun = places();

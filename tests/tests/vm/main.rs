@@ -8,4 +8,9 @@
     reason = "tests say what went wrong by failing"
 )]
 
+mod ends;
+mod image;
+mod lab;
+mod refusals;
 mod rig;
+mod ways;

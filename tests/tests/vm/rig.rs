@@ -1,52 +1,54 @@
-//! The rig itself: a guest boots, its network and share work, LiME loads where it should and not where it should not.
+//! The rig itself: a guest boots, its network and share work, LiME loads where it should and not where it should not,
+//! and the judges of the other cases know a good image from a bad one.
 
-use std::path::Path;
-use std::time::Duration;
+use std::os::unix::fs::FileExt;
 
-use exhibit_tests::rig::or_skip;
-use exhibit_tests::rig::vm::{Guest, Kernel, Modules, plant};
-
-/// The program of `src/bin/guest.rs`.
-pub const GUEST: &str = env!("CARGO_BIN_EXE_guest");
+use super::image::Image;
+use super::lab::{Lab, planted};
 
 #[test]
-fn a_guest_runs_a_script_and_gives_back_what_it_wrote() {
-    let Some(kernel) = or_skip(Kernel::ensure()) else {
-        return;
-    };
-    let modules = tempfile::tempdir().unwrap();
-    let modules = Modules::new(&kernel, modules.path()).unwrap();
-    let guest = Guest::new(&kernel)
-        .unwrap()
-        .low_memory(256)
-        .program("guest", Path::new(GUEST));
-    let release = kernel.release().to_string();
-    let other = release.replace("6.1.0-5", "6.1.0-4");
-    modules.write(&guest.share().join("good"), |_| ()).unwrap();
-    modules
-        .write(&guest.share().join("crc"), |entry| entry.break_versions())
-        .unwrap();
-    modules
-        .write(&guest.share().join("other"), |entry| {
-            entry.set_release(&release, &other)
-        })
-        .unwrap();
-    let ended = guest
-        .run(
-            "cat /proc/iomem > iomem; uname -r
-             guest plant 16 /host/planted & while [ ! -e planted ]; do usleep 100000; done
-             for s in good crc other; do insmod $s/*/x86_64/lime.ko path=/tmp/$s.lime format=lime timeout=0; echo $s $?; ls -l /tmp; rmmod lime; rm -f /tmp/*.lime; done
-             dmesg | tail -5
-             cat /sys/kernel/security/lockdown /sys/module/module/parameters/sig_enforce
-             exit 7",
-        )
-        .unwrap();
-    eprintln!(
-        "{ended}\n{}\n{}",
-        ended.text("iomem"),
-        ended.text("planted")
+fn the_agent_in_a_guest_reaches_the_bucket_on_the_host() {
+    let Some(lab) = Lab::start() else { return };
+    let ended = lab.run(lab.guest().memory(256), "collect plain\n");
+    let run = lab.of(&ended, "plain");
+    assert_eq!(lab.verdict(&run).0, run.code, "{run:?}");
+    assert_eq!(
+        run.manifest["host"]["kernel_release"],
+        lab.release(),
+        "{}",
+        run.manifest
     );
-    assert_eq!(ended.code, Some(7), "{ended}");
-    assert_eq!(plant::parse(&ended.text("planted")).len(), 16);
-    let _ = Duration::ZERO;
+}
+
+#[test]
+fn a_good_image_is_known_from_a_bad_one() {
+    let Some(lab) = Lab::start() else { return };
+    let guest = lab.guest().memory(256).low_memory(128);
+    let ended = lab.run(
+        guest,
+        "pages=16 plant
+         mkfifo /tmp/fifo
+         dd if=/tmp/fifo of=image bs=256k iflag=fullblock 2>/dev/null &
+         insmod $lime path=/tmp/fifo format=lime timeout=0
+         wait $!; sync; rmmod lime",
+    );
+    let planted = planted(&ended);
+    let iomem = ended.text("iomem");
+    let path = ended.path("image");
+    Image::open(&path).judge(&iomem, &planted);
+
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let refused = |what: &str| {
+        let judged = std::panic::catch_unwind(|| Image::open(&path).judge(&iomem, &planted));
+        assert!(judged.is_err(), "an image with {what} passes");
+    };
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    refused("a byte less");
+    file.set_len(file.metadata().unwrap().len() + 1).unwrap();
+    Image::open(&path).judge(&iomem, &planted);
+    // The last quarter as zeros: what LiME makes of a reader that stalls.
+    let length = file.metadata().unwrap().len();
+    let zeros = vec![0; (length / 4) as usize];
+    file.write_all_at(&zeros, length - length / 4).unwrap();
+    refused("a tail of zeros");
 }

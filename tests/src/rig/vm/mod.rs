@@ -249,6 +249,11 @@ impl Guest {
 }
 
 impl Ended {
+    /// Where a file that the script left lies, until this value ends.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.share.path().join(name)
+    }
+
     /// A file that the script left in the share.
     ///
     /// # Panics

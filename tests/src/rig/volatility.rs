@@ -22,7 +22,7 @@ pub struct Process {
 /// # Errors
 /// When volatility cannot be had, or refuses the image or the symbols.
 pub fn pslist(image: &Path, symbols: &Path) -> Result<Vec<Process>> {
-    let rows = run(image, symbols, "linux.pslist")?;
+    let rows = run(image, Some(symbols), "linux.pslist")?;
     let parse = |row: &Value| {
         Some(Process {
             pid: row["PID"].as_u64()?,
@@ -36,24 +36,28 @@ pub fn pslist(image: &Path, symbols: &Path) -> Result<Vec<Process>> {
 /// The kernel's banners that stand in an image; no symbols are needed to find them.
 ///
 /// # Errors
-/// As [`pslist`].
-pub fn banners(image: &Path, symbols: &Path) -> Result<Vec<String>> {
-    let rows = run(image, symbols, "banners.Banners")?;
+/// When volatility cannot be had, or refuses the image.
+pub fn banners(image: &Path) -> Result<Vec<String>> {
+    let rows = run(image, None, "banners.Banners")?;
     let banner = |row: &Value| row["Banner"].as_str().map(str::to_string);
     Ok(rows.iter().filter_map(banner).collect())
 }
 
 /// Runs a plugin with a cache of its own: a symbol file that an earlier test left behind must not answer for this one.
-fn run(image: &Path, symbols: &Path, plugin: &str) -> Result<Vec<Value>> {
+fn run(image: &Path, symbols: Option<&Path>, plugin: &str) -> Result<Vec<Value>> {
     let failed = |error: std::io::Error| Error::Failed(format!("volatility: {error}"));
     let home = tempfile::tempdir().map_err(failed)?;
     let folder = home.path().join("symbols/linux");
+    let cache = home.path().join("cache");
     fs::create_dir_all(&folder).map_err(failed)?;
-    fs::copy(symbols, folder.join("guest.json")).map_err(failed)?;
+    fs::create_dir(&cache).map_err(failed)?;
+    if let Some(symbols) = symbols {
+        fs::copy(symbols, folder.join("guest.json")).map_err(failed)?;
+    }
     let mut command = Venv::volatility()?.command("vol");
     command
         .args(["-q", "--offline", "-r", "json", "--cache-path"])
-        .arg(home.path().join("cache"))
+        .arg(cache)
         .arg("-s")
         .arg(home.path().join("symbols"))
         .arg("-f")

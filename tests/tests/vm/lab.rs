@@ -84,7 +84,7 @@ impl Lab {
         );
         let script = variables + include_str!("prelude.sh") + script;
         let ended = guest.run(&script).unwrap();
-        println!("the guest took {:?}", ended.took);
+        eprintln!("the guest took {:?}", ended.took);
         ended.well()
     }
 
@@ -219,7 +219,8 @@ impl Run {
         for word in words {
             assert!(
                 reason.contains(&word.to_lowercase()),
-                "no \"{word}\" in: {reason}"
+                "no \"{word}\" in: {reason}\n{}",
+                self.stderr
             );
         }
     }

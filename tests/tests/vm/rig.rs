@@ -3,6 +3,8 @@
 
 use std::os::unix::fs::FileExt;
 
+use exhibit_tests::rig::{or_skip, volatility};
+
 use super::image::Image;
 use super::lab::{Lab, planted};
 
@@ -36,6 +38,14 @@ fn a_good_image_is_known_from_a_bad_one() {
     let iomem = ended.text("iomem");
     let path = ended.path("image");
     Image::open(&path).judge(&iomem, &planted);
+
+    if let Some(banners) = or_skip(volatility::banners(&path)) {
+        let release = format!("Linux version {} ", lab.release());
+        assert!(
+            banners.iter().any(|banner| banner.starts_with(&release)),
+            "volatility finds {banners:?}"
+        );
+    }
 
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     let refused = |what: &str| {

@@ -5,6 +5,7 @@ pub mod capture;
 pub mod cli;
 pub mod host;
 pub mod limits;
+pub mod memory;
 mod report;
 pub mod run;
 pub mod ship;

@@ -1,0 +1,3 @@
+//! Physical memory.
+
+pub mod symbols;

@@ -1,0 +1,104 @@
+//! Symbols for the analysis of a memory image, out of what the running kernel tells about itself.
+//!
+//! Volatility needs the types and addresses of the very kernel that was running, as a file of its Intermediate Symbol
+//! Format (ISF). Distributions keep the debug packages that it is made of for a while, and some never have one. The
+//! kernel has both itself: its types in `/sys/kernel/btf/vmlinux`, its addresses in `/proc/kallsyms`.
+//!
+//! All inputs come from a suspect host. Nothing here reads a file or asks the system.
+
+pub mod btf;
+mod isf;
+pub mod kallsyms;
+mod known;
+mod names;
+mod output;
+mod shapes;
+#[cfg(test)]
+mod testing;
+pub mod vmcoreinfo;
+
+use std::io;
+
+use serde::Serialize;
+
+use btf::{BtfError, Id};
+use kallsyms::KallsymsError;
+use vmcoreinfo::VmcoreinfoError;
+
+pub use isf::write;
+
+/// What a kernel tells about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `/sys/kernel/btf/vmlinux`.
+    pub btf: &'a [u8],
+    /// `/proc/kallsyms`, of the boot that `vmcoreinfo` is of.
+    pub kallsyms: &'a [u8],
+    /// `/proc/version`.
+    pub version: &'a [u8],
+    /// The text of the note VMCOREINFO of `/proc/kcore`. With it the addresses are those that the kernel was linked
+    /// for, and the file serves all boots of this kernel; without, they are those of this boot.
+    pub vmcoreinfo: Option<&'a [u8]>,
+}
+
+/// What was written.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The release, as `uname -r` shows it.
+    pub release: String,
+    /// Structs and unions.
+    pub types: u64,
+    pub enumerations: u64,
+    pub symbols: u64,
+    /// Symbols that have a type, and not their address alone.
+    pub typed_symbols: u64,
+    /// Symbols of modules, BPF and the like, which are no part of the file.
+    pub symbols_of_modules: u64,
+    /// Lines of kallsyms that no kernel writes.
+    pub malformed_lines: u64,
+    /// What was taken off the addresses, in bytes, to get those of the link; `None` when nobody said how much it is.
+    pub kernel_offset: Option<u64>,
+    /// Symbols without which Volatility does not find its way in an image, and that are not there.
+    pub missing: Vec<&'static str>,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// Why there are no symbols.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolsError {
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    #[error(transparent)]
+    Kallsyms(#[from] KallsymsError),
+    #[error(transparent)]
+    Vmcoreinfo(#[from] VmcoreinfoError),
+    #[error("the version is no line that begins with `Linux version ` and a release")]
+    Version,
+    #[error("the kernel is one of 32 bits: only those of 64 are supported")]
+    Narrow,
+    #[error("BTF type {0} goes round in a circle, or is nested deeper than any of a compiler")]
+    Circle(Id),
+    #[error("BTF type {0} has more members than any of a compiler")]
+    Crowded(Id),
+    #[error(
+        "kallsyms has no {0}: the kernel was built without CONFIG_KALLSYMS_ALL, which names its data"
+    )]
+    NoData(&'static str),
+    #[error(
+        "the inputs are of different kernels or boots: {what} is {one} in VMCOREINFO and {other} elsewhere"
+    )]
+    Different {
+        what: &'static str,
+        one: String,
+        other: String,
+    },
+    #[error(
+        "VMCOREINFO says that the kernel was moved by {0:#x} bytes, which its addresses contradict"
+    )]
+    Offset(u64),
+    #[error("the symbols would take more than {} bytes", output::MAX_BYTES)]
+    TooLarge,
+    #[error("cannot write the symbols: {0}")]
+    Write(io::Error),
+}

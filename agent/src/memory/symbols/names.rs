@@ -1,0 +1,186 @@
+//! Names for the types of a kernel: each struct, union and enumeration has one of its own.
+//!
+//! C lets a struct have no name, and files of a kernel may have different structs of one name.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sha2::{Digest, Sha256};
+
+use super::SymbolsError;
+use super::btf::{Btf, Id, Kind, Type};
+
+/// Steps from a typedef to what it names. Compilers need a handful; more is a circle.
+pub const MAX_STEPS: usize = 64;
+/// Words of the ISF itself, which no struct may take (`natives` in Volatility's `symbols/intermed.py`).
+const RESERVED: &[&str] = &["array", "bitfield", "enum", "function", "pointer", "void"];
+
+/// Which names may not meet: structs and unions have their own list in an ISF, enumerations another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Structs and unions.
+    Aggregate,
+    Enumeration,
+}
+
+/// Names by type and types by name.
+#[derive(Debug, Default)]
+pub struct Names {
+    types: BTreeMap<(Space, String), Id>,
+    /// Of those types alone whose name is not the one that BTF has.
+    given: HashMap<Id, String>,
+}
+
+impl Names {
+    /// Names every type. One that is without a name takes that of its typedef, or one made of what it contains; of two
+    /// with the same name the first keeps it.
+    ///
+    /// # Errors
+    /// When the table contradicts itself.
+    pub fn of(btf: &Btf<'_>) -> Result<Self, SymbolsError> {
+        let mut names = Self::default();
+        let mut left = names.take_own(btf)?;
+        names.take_typedefs(btf, &mut left)?;
+        // The next number for each name, or a flood of equal types would have us try all numbers for each.
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        for (id, (space, name)) in left {
+            let digest = fingerprint(btf, id)?;
+            let base = match name.as_str() {
+                "" => format!("unnamed_{digest}"),
+                name => format!("{name}_{digest}"),
+            };
+            let mut free = base.clone();
+            let number = numbers.entry(base.clone()).or_insert(1);
+            while names.types.contains_key(&(space, free.clone())) {
+                *number += 1;
+                free = format!("{base}_{number}");
+            }
+            names.given.insert(id, free.clone());
+            names.types.insert((space, free), id);
+        }
+        Ok(names)
+    }
+
+    /// The name of a type that BTF calls `own`.
+    pub fn name<'n>(&'n self, id: Id, own: &'n str) -> &'n str {
+        self.given.get(&id).map_or(own, String::as_str)
+    }
+
+    /// The struct, union or enumeration of this name.
+    pub fn find(&self, space: Space, name: &str) -> Option<Id> {
+        self.types.get(&(space, name.to_owned())).copied()
+    }
+
+    /// All of a space, by name.
+    pub fn all(&self, space: Space) -> impl Iterator<Item = (&str, Id)> {
+        self.types
+            .iter()
+            .filter(move |((of, _), _)| *of == space)
+            .map(|((_, name), id)| (name.as_str(), *id))
+    }
+
+    /// Gives each its own name, and tells which are left without.
+    fn take_own(&mut self, btf: &Btf<'_>) -> Result<BTreeMap<Id, (Space, String)>, SymbolsError> {
+        let (mut left, mut empty) = (BTreeMap::new(), Vec::new());
+        for next in btf.iter() {
+            let (id, declared) = next?;
+            let Some(space) = space(&declared) else {
+                continue;
+            };
+            let key = (space, declared.name.to_owned());
+            match declared.kind {
+                _ if declared.name.is_empty() || RESERVED.contains(&declared.name) => {
+                    left.insert(id, key);
+                }
+                // `enum name;`, of which the values may come later.
+                Kind::Enumeration(values) if values.is_empty() => empty.push((key, id)),
+                _ if self.types.contains_key(&key) => {
+                    left.insert(id, key);
+                }
+                _ => {
+                    self.types.insert(key, id);
+                }
+            }
+        }
+        for (key, id) in empty {
+            self.types.entry(key).or_insert(id);
+        }
+        Ok(left)
+    }
+
+    /// `typedef struct { .. } name;`
+    fn take_typedefs(
+        &mut self,
+        btf: &Btf<'_>,
+        left: &mut BTreeMap<Id, (Space, String)>,
+    ) -> Result<(), SymbolsError> {
+        for next in btf.iter() {
+            let (_, declared) = next?;
+            let Kind::Typedef(to) = declared.kind else {
+                continue;
+            };
+            let to = unmodified(btf, to)?;
+            let Some((space, own)) = left.get(&to) else {
+                continue;
+            };
+            let key = (*space, declared.name.to_owned());
+            let good = own.is_empty() && !declared.name.is_empty();
+            if good && !RESERVED.contains(&declared.name) && !self.types.contains_key(&key) {
+                self.given.insert(to, declared.name.to_owned());
+                self.types.insert(key, to);
+                left.remove(&to);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The type behind `const`, `volatile` and the like.
+fn unmodified(btf: &Btf<'_>, from: Id) -> Result<Id, SymbolsError> {
+    let mut id = from;
+    for _ in 0..MAX_STEPS {
+        match btf.get(id)?.kind {
+            Kind::Modifier(to) => id = to,
+            _ => return Ok(id),
+        }
+    }
+    Err(SymbolsError::Circle(from))
+}
+
+fn space(declared: &Type<'_>) -> Option<Space> {
+    match declared.kind {
+        Kind::Struct(_) | Kind::Union(_) => Some(Space::Aggregate),
+        Kind::Enumeration(_) => Some(Space::Enumeration),
+        _ => None,
+    }
+}
+
+/// 16 hex digits of what a type contains, so that a type has one name in all builds that did not change it.
+fn fingerprint(btf: &Btf<'_>, id: Id) -> Result<String, SymbolsError> {
+    let mut hash = Sha256::new();
+    match btf.get(id)?.kind {
+        Kind::Struct(of) | Kind::Union(of) => {
+            hash.update(of.size.to_le_bytes());
+            for member in btf.members(id, of) {
+                let member = member?;
+                hash.update(member.name);
+                hash.update([0]);
+                hash.update(member.bit_offset.to_le_bytes());
+                hash.update(member.bit_size.to_le_bytes());
+                hash.update(btf.get(member.type_id)?.name);
+                hash.update([0]);
+            }
+        }
+        Kind::Enumeration(of) => {
+            hash.update(of.size.to_le_bytes());
+            for value in btf.values(id, of) {
+                let (name, value) = value?;
+                hash.update(name);
+                hash.update([0]);
+                hash.update(value.to_le_bytes());
+            }
+        }
+        _ => {}
+    }
+    let digest = hash.finalize();
+    Ok(hex::encode(digest.get(..8).unwrap_or(&digest)))
+}

@@ -10,11 +10,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::btf::Btf;
+use super::depth::Depth;
 use super::kallsyms::{Kallsyms, Symbol};
 use super::known::{self, NEEDED, OTHER_NAMES, PAGE_TABLES};
 use super::names::Space;
 use super::output::Output;
-use super::shapes::{Depth, Shape, Shapes, VOID};
+use super::shapes::{Shape, Shapes, VOID};
 use super::vmcoreinfo::Vmcoreinfo;
 use super::{Inputs, Summary, SymbolsError};
 
@@ -82,7 +83,8 @@ fn banner(version: &[u8]) -> Result<(Vec<u8>, &str), SymbolsError> {
     Ok(([line, b"\n\0"].concat(), release))
 }
 
-/// The schema has no kind for BTF, and asks for none.
+/// What it was made of. The schema has no kind for BTF, and asks for none. Of the plugins of volatility3 2.28.2 one,
+/// `linux.malware.hidden_modules`, refuses whatever names another producer than dwarf2json: we do not pretend to be it.
 fn metadata(inputs: &Inputs<'_>) -> serde_json::Value {
     let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let mut symbols = vec![json!({
@@ -297,7 +299,7 @@ impl<'a> Addresses<'a> {
     fn missing(&self) -> Vec<&'static str> {
         let has = |name: &&str| self.by_name.contains_key(*name);
         let mut missing: Vec<_> = NEEDED.iter().filter(|name| !has(name)).copied().collect();
-        if !PAGE_TABLES.iter().any(|name| has(&name)) {
+        if !PAGE_TABLES.iter().any(has) {
             missing.push("init_top_pgt");
         }
         missing
@@ -306,4 +308,193 @@ impl<'a> Addresses<'a> {
 
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::btf::BtfError;
+    use super::super::kallsyms::KallsymsError;
+    use super::super::testing::*;
+    use super::*;
+    use serde_json::Value;
+
+    const VERSION: &[u8] = b"Linux version 6.1.0 (a@b) (gcc) #1 SMP\n";
+    /// A boot that moved the kernel by 0x3aa00000 bytes.
+    const KALLSYMS: &[u8] = b"0000000000000000 A __per_cpu_start\n\
+        0000000000001000 A counter\n\
+        ffffffffbba00000 T _stext\n\
+        ffffffffbba00000 T _text\n\
+        ffffffffbca0fd20 D taint_flags\n\
+        ffffffffbca0fd2c d __func__.0\n\
+        ffffffffbcb61900 D linux_banner\n\
+        ffffffffbd410000 D init_top_pgt\n\
+        ffffffffbd41aa40 D init_task\n\
+        ffffffffbd529000 d modules\n\
+        ffffffffbd5292a0 D modules\n\
+        ffffffffbd55c940 D init_mm\n\
+        ffffffffbd56f840 D init_files\n\
+        ffffffffbe9d4780 b timekeeper_data\n\
+        ffffffffc03c1000 t ext4_init\t[ext4]\n";
+    const VMCOREINFO: &[u8] = b"OSRELEASE=6.1.0\nSYMBOL(_stext)=ffffffffbba00000\n\
+        SYMBOL(mem_section)=ffff8d899ffd5000\nSYMBOL(kallsyms_num_syms)=ffffffffbcbbdab8\nKERNELOFFSET=3aa00000\n";
+
+    fn types() -> Vec<u8> {
+        let mut table = Table::new();
+        let int = table.integer("int", 4, 1);
+        let long = table.integer("long unsigned int", 8, 0);
+        table.composite(STRUCT, "task_struct", 8, &[("pid", int, 0)]);
+        table.composite(STRUCT, "list_head", 16, &[("next", long, 0)]);
+        table.composite(STRUCT, "taint_flag", 3, &[("c_true", int, 0)]);
+        let keeper = table.composite(STRUCT, "timekeeper", 8, &[("ns", long, 0)]);
+        table.composite(STRUCT, "", 16, &[("timekeeper", keeper, 64)]);
+        table.add(VAR, "counter", long, &[[0]]);
+        let red = table.name("RED");
+        table.add(ENUM, "color", 4, &[[red, 7]]);
+        table.bytes()
+    }
+
+    fn made(inputs: &Inputs<'_>) -> Result<(Summary, Value), SymbolsError> {
+        let (mut once, mut again) = (Vec::new(), Vec::new());
+        let summary = write(inputs, &mut once)?;
+        assert_eq!(write(inputs, &mut again)?, summary);
+        assert!(once == again, "the same bytes each time");
+        assert_eq!(summary.bytes, once.len() as u64);
+        Ok((summary, serde_json::from_slice(&once).unwrap()))
+    }
+
+    fn inputs(btf: &[u8]) -> Inputs<'_> {
+        Inputs {
+            btf,
+            kallsyms: KALLSYMS,
+            version: VERSION,
+            vmcoreinfo: Some(VMCOREINFO),
+        }
+    }
+
+    #[test]
+    fn a_small_kernel() {
+        let btf = types();
+        let (summary, isf) = made(&inputs(&btf)).unwrap();
+        assert_eq!(summary.release, "6.1.0");
+        assert_eq!((summary.types, summary.enumerations), (5, 1));
+        assert_eq!(summary.symbols_of_modules, 1);
+        assert_eq!(summary.kernel_offset, Some(0x3aa0_0000));
+        assert_eq!(summary.missing, [""; 0]);
+        assert_eq!(isf["metadata"]["format"], FORMAT);
+        assert_eq!(isf["user_types"]["task_struct"]["size"], 8);
+        assert_eq!(
+            isf["enums"]["color"],
+            json!({"size": 4, "base": "unsigned int", "constants": {"RED": 7}})
+        );
+        let symbols = &isf["symbols"];
+        assert_eq!(
+            symbols["init_task"],
+            json!({"address": 0xffff_ffff_82a1_aa40_u64, "type": {"kind": "struct", "name": "task_struct"}})
+        );
+        let banner = symbols["linux_banner"]["constant_data"].as_str().unwrap();
+        assert_eq!(
+            STANDARD.decode(banner).unwrap(),
+            [VERSION, &b"\0"[..]].concat()
+        );
+        assert!(symbols.get("ext4_init").is_none(), "a module moves");
+        assert!(
+            symbols.get("mem_section").is_none(),
+            "no variable's address"
+        );
+    }
+
+    #[test]
+    fn symbols_have_the_types_that_plugins_need() {
+        let btf = types();
+        let (_, isf) = made(&inputs(&btf)).unwrap();
+        let symbols = &isf["symbols"];
+        let void = json!({"kind": "base", "name": "void"});
+        assert_eq!(symbols["_text"]["type"], void);
+        assert_eq!(symbols["init_mm"]["type"], void, "a type that is not there");
+        assert_eq!(
+            symbols["modules"],
+            json!({"address": 0xffff_ffff_82b2_92a0_u64, "type": {"kind": "struct", "name": "list_head"}}),
+            "the global one"
+        );
+        assert_eq!(
+            symbols["counter"],
+            json!({"address": 0x1000, "type": {"kind": "base", "name": "long unsigned int"}}),
+            "an offset stays"
+        );
+        assert_eq!(symbols["taint_flags"]["type"]["count"], 4);
+        assert_eq!(
+            symbols["kallsyms_num_syms"],
+            json!({"address": 0xffff_ffff_821b_dab8_u64, "type": {"kind": "base", "name": "unsigned int"}})
+        );
+        assert_eq!(symbols["tk_core"], symbols["timekeeper_data"]);
+        let keeper = symbols["tk_core"]["type"]["name"].as_str().unwrap();
+        assert_eq!(
+            isf["user_types"][keeper]["fields"]["timekeeper"]["offset"],
+            8
+        );
+    }
+
+    #[test]
+    fn without_vmcoreinfo_addresses_are_those_of_the_boot() {
+        let btf = types();
+        let without = Inputs {
+            vmcoreinfo: None,
+            ..inputs(&btf)
+        };
+        let (summary, isf) = made(&without).unwrap();
+        assert_eq!(summary.kernel_offset, None);
+        let address = &isf["symbols"]["init_task"]["address"];
+        assert_eq!(*address, json!(0xffff_ffff_bd41_aa40_u64));
+        assert_eq!(isf["symbols"]["taint_flags"]["type"]["count"], 4);
+    }
+
+    #[test]
+    fn inputs_of_two_kernels_are_told() {
+        let btf = types();
+        let with = |info| {
+            made(&Inputs {
+                vmcoreinfo: Some(info),
+                ..inputs(&btf)
+            })
+        };
+        for (info, want) in [
+            (&b"OSRELEASE=6.1.1\n"[..], "release"),
+            (
+                b"OSRELEASE=6.1.0\nSYMBOL(_stext)=ffffffff81000000\n",
+                "_stext",
+            ),
+            (b"OSRELEASE=6.1.0\nKERNELOFFSET=ffffffff00000000\n", "moved"),
+            (b"KERNELOFFSET=0\n", "OSRELEASE"),
+        ] {
+            let error = with(info).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_not_what_they_should_be() {
+        let btf = types();
+        let good = inputs(&btf);
+        for version in [
+            &b""[..],
+            b"Linux version ",
+            b"Linux version 6 (\x1b)",
+            b"\xff",
+        ] {
+            let error = made(&Inputs { version, ..good }).unwrap_err();
+            assert!(matches!(error, SymbolsError::Version), "{error}");
+        }
+        let kallsyms = b"ffffffff81000000 T _text\n";
+        let error = made(&Inputs { kallsyms, ..good }).unwrap_err();
+        assert!(matches!(error, SymbolsError::NoData(_)), "{error}");
+        let kallsyms = b"0000000000000000 T _text\n";
+        let error = made(&Inputs { kallsyms, ..good }).unwrap_err();
+        let hidden = SymbolsError::Kallsyms(KallsymsError::Hidden);
+        assert_eq!(error.to_string(), hidden.to_string());
+        let error = made(&Inputs { btf: b"", ..good }).unwrap_err();
+        assert!(
+            matches!(error, SymbolsError::Btf(BtfError::Magic)),
+            "{error}"
+        );
+    }
 }

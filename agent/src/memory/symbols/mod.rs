@@ -7,6 +7,7 @@
 //! All inputs come from a suspect host. Nothing here reads a file or asks the system.
 
 pub mod btf;
+mod depth;
 mod isf;
 pub mod kallsyms;
 mod known;
@@ -101,4 +102,62 @@ pub enum SymbolsError {
     TooLarge,
     #[error("cannot write the symbols: {0}")]
     Write(io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A kernel that is whole but for its addresses: those are made.
+    const KALLSYMS: &[u8] = b"ffffffff81000000 T _text\nffffffff82000000 D init_task\n";
+
+    /// Facts of uapi headers, and of structs that never changed.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test asks the machine it runs on"
+    )]
+    fn the_types_of_this_kernel() {
+        let path = "/sys/kernel/btf/vmlinux";
+        let Ok(btf) = std::fs::read(path) else {
+            println!("SKIPPED: {path} is not there");
+            return;
+        };
+        let inputs = Inputs {
+            btf: &btf,
+            kallsyms: KALLSYMS,
+            version: b"Linux version 1 (a)\n",
+            vmcoreinfo: None,
+        };
+        let mut bytes = Vec::new();
+        let summary = write(&inputs, &mut bytes).unwrap();
+        assert!(summary.types > 1000, "{summary:?}");
+        let isf: Value = serde_json::from_slice(&bytes).unwrap();
+        let member = |of: &str, name: &str| isf["user_types"][of]["fields"][name].clone();
+        for (of, name, offset) in [
+            ("list_head", "prev", 8),
+            ("hlist_node", "pprev", 8),
+            ("timespec64", "tv_nsec", 8),
+            ("iovec", "iov_len", 8),
+            ("nlmsghdr", "nlmsg_pid", 12),
+            ("iphdr", "protocol", 9),
+            ("tcphdr", "window", 14),
+        ] {
+            assert_eq!(member(of, name)["offset"], offset, "{of}.{name}");
+        }
+        let doff = member("tcphdr", "doff");
+        assert_eq!(doff["offset"], 12);
+        assert_eq!(
+            (&doff["type"]["bit_position"], &doff["type"]["bit_length"]),
+            (&json!(4), &json!(4))
+        );
+        assert_eq!(isf["user_types"]["in6_addr"]["size"], 16);
+        let comm = member("task_struct", "comm");
+        assert_eq!(comm["type"]["count"], 16, "TASK_COMM_LEN");
+        assert_eq!(comm["type"]["subtype"]["name"], "char");
+        assert_eq!(isf["enums"]["pid_type"]["constants"]["PIDTYPE_PID"], 0);
+        let task = &isf["symbols"]["init_task"]["type"];
+        assert_eq!(*task, json!({"kind": "struct", "name": "task_struct"}));
+    }
 }

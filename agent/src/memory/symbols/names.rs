@@ -184,3 +184,86 @@ fn fingerprint(btf: &Btf<'_>, id: Id) -> Result<String, SymbolsError> {
     let digest = hash.finalize();
     Ok(hex::encode(digest.get(..8).unwrap_or(&digest)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn names(table: &Table) -> Vec<(String, Id)> {
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        let names = Names::of(&btf).unwrap();
+        let all = [Space::Aggregate, Space::Enumeration];
+        all.into_iter()
+            .flat_map(|space| names.all(space))
+            .map(|(name, id)| {
+                let own = btf.get(id).unwrap().name;
+                assert_eq!(names.name(id, own), name);
+                (name.to_owned(), id)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_keeps_a_name_and_a_typedef_gives_one() {
+        let mut table = Table::new();
+        let int = table.integer("int", 4, 1);
+        table.composite(STRUCT, "ring", 4, &[("a", int, 0)]);
+        table.composite(STRUCT, "ring", 4, &[("b", int, 0)]);
+        let unnamed = table.composite(STRUCT, "", 4, &[("c", int, 0)]);
+        let constant = table.plain(CONST, "", unnamed);
+        table.plain(TYPEDEF, "caps", constant);
+        table.plain(TYPEDEF, "other", unnamed);
+        // The values of `color` come after a declaration without; and it may have the name of a struct.
+        table.plain(ENUM, "ring", 4);
+        table.plain(ENUM, "color", 4);
+        let red = table.name("RED");
+        table.add(ENUM, "color", 4, &[[red, 0]]);
+        table.composite(STRUCT, "array", 4, &[]);
+        let found = names(&table);
+        assert!(found.iter().any(|(name, id)| name == "caps" && *id == 4));
+        assert!(found.iter().any(|(name, id)| name == "color" && *id == 10));
+        let starts: Vec<(&str, Id)> = found
+            .iter()
+            .map(|(name, id)| (name.get(..5).unwrap_or(name), *id))
+            .collect();
+        let want = [
+            ("array", 11),
+            ("caps", 4),
+            ("ring", 2),
+            ("ring_", 3),
+            ("color", 10),
+            ("ring", 8),
+        ];
+        assert_eq!(starts, want);
+        assert_eq!(found[0].0.len(), "array_".len() + 16, "a word of the ISF");
+    }
+
+    #[test]
+    fn a_name_that_is_made_depends_on_the_content_alone() {
+        let made = |before: u32, member: &str| {
+            let mut table = Table::new();
+            let int = table.integer("int", 4, 1);
+            for _ in 0..before {
+                table.plain(PTR, "", int);
+            }
+            table.composite(UNION, "", 4, &[(member, int, 0)]);
+            names(&table)[0].0.clone()
+        };
+        assert!(made(0, "x").starts_with("unnamed_"));
+        assert_eq!(made(0, "x"), made(7, "x"));
+        assert_ne!(made(0, "x"), made(0, "y"));
+    }
+
+    #[test]
+    fn a_flood_of_equal_types_ends() {
+        let mut table = Table::new();
+        for _ in 0..10_000 {
+            table.plain(STRUCT, "", 0);
+        }
+        let found = names(&table);
+        assert_eq!(found.len(), 10_000);
+        assert!(found.iter().any(|(name, _)| name.ends_with("_10000")));
+    }
+}

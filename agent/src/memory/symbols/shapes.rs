@@ -1,17 +1,13 @@
 //! Types as an ISF describes them (`schemas/schema-6.2.0.json` of volatility3).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Serialize, Serializer};
 
 use super::SymbolsError;
 use super::btf::{Btf, Enumeration, Id, Integer, Kind, Member};
 use super::names::{MAX_STEPS, Names, Space};
-
-/// Most members of a type, with those of the unnamed types in it: a reader of the file lifts them into it. The largest
-/// struct of a distribution's kernel has some 500.
-const MAX_FIELDS: u64 = 100_000;
 
 /// A reference to a type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -323,7 +319,10 @@ impl<'b, 'a> Shapes<'b, 'a> {
     }
 
     /// The type behind typedefs and modifiers.
-    fn bare(&self, from: Id) -> Result<Id, SymbolsError> {
+    ///
+    /// # Errors
+    /// When they lead round in a circle.
+    pub fn bare(&self, from: Id) -> Result<Id, SymbolsError> {
         let mut id = from;
         for _ in 0..MAX_STEPS {
             match self.btf.get(id)?.kind {
@@ -332,69 +331,6 @@ impl<'b, 'a> Shapes<'b, 'a> {
             }
         }
         Err(SymbolsError::Circle(from))
-    }
-}
-
-/// Refuses unnamed types that contain themselves or far too much: whoever lifts their members would not end.
-#[derive(Default)]
-pub struct Depth {
-    /// What is known by type; `None` while it is counted.
-    known: HashMap<Id, Option<Lifted>>,
-}
-
-/// What is lifted out of the unnamed types of a type.
-#[derive(Clone, Copy)]
-struct Lifted {
-    fields: u64,
-    /// How often a type is in a type.
-    depth: usize,
-}
-
-impl Depth {
-    /// Checks a struct or union.
-    ///
-    /// # Errors
-    /// [`SymbolsError::Circle`] or [`SymbolsError::Crowded`].
-    pub fn check(&mut self, shapes: &Shapes<'_, '_>, id: Id) -> Result<(), SymbolsError> {
-        self.lifted(shapes, id, MAX_STEPS).map(drop)
-    }
-
-    fn lifted(
-        &mut self,
-        shapes: &Shapes<'_, '_>,
-        id: Id,
-        left: usize,
-    ) -> Result<Lifted, SymbolsError> {
-        let circle = || SymbolsError::Circle(id);
-        match self.known.get(&id) {
-            Some(known) => return known.ok_or_else(circle),
-            None => self.known.insert(id, None),
-        };
-        let left = left.checked_sub(1).ok_or_else(circle)?;
-        let mut sum = Lifted {
-            fields: 1,
-            depth: 0,
-        };
-        if let Kind::Struct(of) | Kind::Union(of) = shapes.btf.get(id)?.kind {
-            for member in shapes.btf.members(id, of) {
-                let member = member?;
-                if member.name.is_empty() {
-                    let inner = self.lifted(shapes, shapes.bare(member.type_id)?, left)?;
-                    sum.fields = sum.fields.saturating_add(inner.fields);
-                    sum.depth = sum.depth.max(inner.depth + 1);
-                } else {
-                    sum.fields = sum.fields.saturating_add(1);
-                }
-            }
-        }
-        if sum.fields > MAX_FIELDS {
-            return Err(SymbolsError::Crowded(id));
-        }
-        if sum.depth > MAX_STEPS {
-            return Err(circle());
-        }
-        self.known.insert(id, Some(sum));
-        Ok(sum)
     }
 }
 
@@ -477,5 +413,151 @@ fn bits(at: u32, length: u32, size: u32, unit: Shape<'_>) -> Field<'_> {
             }),
         },
         anonymous: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn aggregate(table: &Table, name: &str) -> Value {
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        let shapes = Shapes::of(&btf).unwrap();
+        let id = shapes.names.find(Space::Aggregate, name).unwrap();
+        serde_json::to_value(shapes.aggregate(id).unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn references_are_followed_through_what_has_no_place_in_an_isf() {
+        let mut table = Table::new();
+        let char = table.integer("char", 1, 0);
+        let constant = table.plain(CONST, "", char);
+        let text = table.plain(TYPEDEF, "text", constant);
+        let array = table.add(ARRAY, "", 0, &[[text, char, 16]]);
+        let prototype = table.plain(FUNC_PROTO, "", 0);
+        let call = table.plain(PTR, "", prototype);
+        let later = table.plain(FWD | FLAG, "later", 0);
+        let to_later = table.plain(PTR, "", later);
+        let void = table.plain(PTR, "", 0);
+        let members = [
+            ("comm", array, 0),
+            ("call", call, 128),
+            ("later", to_later, 192),
+            ("void", void, 256),
+        ];
+        table.composite(STRUCT, "task", 40, &members);
+        let pointer = |to: Value| json!({"kind": "pointer", "subtype": to});
+        assert_eq!(
+            aggregate(&table, "task"),
+            json!({"kind": "struct", "size": 40, "fields": {
+                "comm": {"offset": 0, "type": {"kind": "array", "count": 16,
+                    "subtype": {"kind": "base", "name": "char"}}},
+                "call": {"offset": 16, "type": pointer(json!({"kind": "function"}))},
+                "later": {"offset": 24, "type": pointer(json!({"kind": "union", "name": "later"}))},
+                "void": {"offset": 32, "type": pointer(json!({"kind": "base", "name": "void"}))},
+            }})
+        );
+    }
+
+    #[test]
+    fn bit_fields() {
+        let mut table = Table::new();
+        let int = table.integer("unsigned int", 4, 0);
+        let bool = table.integer("_Bool", 1, 4);
+        // An old encoding: bits 2 to 4 of an integer.
+        let old = table.add(INT, "unsigned int", 4, &[[2 << 16 | 3]]);
+        let at = |offset: u32, bits: u32| bits << 24 | offset;
+        let members = [
+            ("a", int, at(33, 7)),
+            ("", int, at(40, 5)),
+            ("flag", bool, at(71, 1)),
+            // Packed: across the words at 8 and 12.
+            ("across", int, at(94, 4)),
+            ("whole", int, at(128, 0)),
+        ];
+        table.composite(STRUCT | FLAG, "new", 20, &members);
+        table.composite(STRUCT, "old", 8, &[("b", old, 32)]);
+        let field = |offset, position, length, unit: &str| {
+            json!({"offset": offset, "type": {"kind": "bitfield", "bit_position": position, "bit_length": length,
+                "type": {"kind": "base", "name": unit}}})
+        };
+        assert_eq!(
+            aggregate(&table, "new")["fields"],
+            json!({
+                "a": field(4, 1, 7, "unsigned int"),
+                "flag": field(8, 7, 1, "unsigned char"),
+                "across": field(11, 6, 4, "short unsigned int"),
+                "whole": {"offset": 16, "type": {"kind": "base", "name": "unsigned int"}},
+            })
+        );
+        assert_eq!(
+            aggregate(&table, "old")["fields"],
+            json!({"b": field(4, 2, 3, "unsigned int")})
+        );
+    }
+
+    #[test]
+    fn unnamed_members_are_marked() {
+        let mut table = Table::new();
+        let int = table.integer("int", 4, 1);
+        let inner = table.composite(UNION, "", 4, &[("x", int, 0), ("y", int, 0)]);
+        let members = [("", inner, 0), ("z", int, 32), ("z", int, 64)];
+        table.composite(STRUCT, "outer", 12, &members);
+        let fields = &aggregate(&table, "outer")["fields"];
+        let unnamed = &fields["unnamed_field_0"];
+        assert_eq!(unnamed["anonymous"], true);
+        let name = unnamed["type"]["name"].as_str().unwrap();
+        assert_eq!(aggregate(&table, name)["fields"]["y"]["offset"], 0);
+        assert_eq!(fields["z"]["offset"], 4, "the first of two");
+    }
+
+    #[test]
+    fn circles_end() {
+        // A typedef of itself, by way of another.
+        let mut table = Table::new();
+        table.plain(TYPEDEF, "a", 2);
+        table.plain(TYPEDEF, "b", 1);
+        table.composite(STRUCT, "s", 4, &[("m", 1, 0)]);
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        let shapes = Shapes::of(&btf).unwrap();
+        assert!(matches!(shapes.shape(1), Err(SymbolsError::Circle(1))));
+        assert!(matches!(shapes.aggregate(3), Err(SymbolsError::Circle(_))));
+
+        // A const of itself stops the naming.
+        let mut table = Table::new();
+        table.plain(CONST, "", 1);
+        table.plain(TYPEDEF, "a", 1);
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert!(matches!(Shapes::of(&btf), Err(SymbolsError::Circle(1))));
+    }
+
+    #[test]
+    fn integers_of_other_compilers_do_not_hide_those_that_are_asked_for() {
+        let mut table = Table::new();
+        table.integer("unsigned long", 8, 0);
+        table.integer("int", 2, 1);
+        table.composite(STRUCT, "s", 16, &[("a", 1, 0), ("b", 2, 64)]);
+        let fields = &aggregate(&table, "s")["fields"];
+        assert_eq!(fields["a"]["type"]["name"], "unsigned long");
+        assert_eq!(fields["b"]["type"]["name"], "short int");
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        let shapes = Shapes::of(&btf).unwrap();
+        let sizes: Vec<u32> = ["unsigned long", "long unsigned int", "int", "pointer"]
+            .iter()
+            .map(|name| shapes.bases[name].size)
+            .collect();
+        assert_eq!(sizes, [8, 8, 4, 8]);
+
+        let mut table = Table::new();
+        table.integer("long unsigned int", 4, 0);
+        let bytes = table.bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert!(matches!(Shapes::of(&btf), Err(SymbolsError::Narrow)));
     }
 }

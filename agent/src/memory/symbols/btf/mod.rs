@@ -4,15 +4,16 @@
 //! `kernel/bpf/btf.c` the rules. All of it is checked once, by [`Btf::parse`]; whatever follows references must bound
 //! its steps itself, since a hostile table may have circles.
 
+mod record;
+
+use record::{Record, sections, words};
+
 /// Largest table, in bytes. A distribution's kernel has 4 to 8 MB.
 const MAX_BYTES: usize = 64 << 20;
 /// Most types: `BTF_MAX_TYPE`.
 const MAX_TYPES: usize = 0x000f_ffff;
 /// Longest name, in bytes. The kernel's own limit is 512 (`KSYM_NAME_LEN`).
 const MAX_NAME: usize = 512;
-const MAGIC: u16 = 0xEB9F;
-/// Bits of `btf_type.info` that mean something: vlen, kind, kind_flag.
-const INFO_MASK: u32 = 0x9F00_FFFF;
 
 /// Number of a type; 0 is `void`.
 pub type Id = u32;
@@ -307,175 +308,157 @@ impl<'a> Btf<'a> {
     }
 }
 
-/// `struct btf_type` with what follows it.
-struct Record<'a> {
-    name: u32,
-    kind: u32,
-    flag: bool,
-    /// Size in bytes, or number of a type.
-    size: u32,
-    tail: &'a [u8],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::symbols::testing::*;
 
-impl<'a> Record<'a> {
-    /// The first record of `bytes`, and the rest.
-    fn read(id: Id, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BtfError> {
-        let cut = BtfError::Cut("types");
-        let Some(([name, info, size], rest)) = take::<3>(bytes) else {
-            return Err(cut);
-        };
-        if info & !INFO_MASK != 0 {
-            return Err(invalid(id, "flags"));
-        }
-        let (kind, length) = (info >> 24 & 0x1F, info & 0xFFFF);
-        let (once, each) = match kind {
-            1 | 14 | 17 => (4, 0),
-            3 => (12, 0),
-            4 | 5 | 15 | 19 => (0, 12),
-            6 | 13 => (0, 8),
-            2 | 7..=12 | 16 | 18 => (0, 0),
-            _ => return Err(BtfError::Kind { id, kind }),
-        };
-        let tail = usize::try_from(length)
-            .ok()
-            .and_then(|length| length.checked_mul(each))
-            .and_then(|bytes| bytes.checked_add(once));
-        let Some((tail, rest)) = tail.and_then(|length| rest.split_at_checked(length)) else {
-            return Err(cut);
-        };
-        let flag = info >> 31 == 1;
-        Ok((
-            Self {
-                name,
-                kind,
-                flag,
-                size,
-                tail,
-            },
-            rest,
-        ))
+    /// One of each kind, and its number.
+    fn one_of_each() -> Table {
+        let mut table = Table::new();
+        let int = table.integer("int", 4, 1);
+        let pointer = table.plain(PTR, "", int);
+        table.add(ARRAY, "", 0, &[[pointer, int, 3]]);
+        table.composite(STRUCT | FLAG, "bits", 4, &[("low", int, 3 << 24 | 5)]);
+        table.composite(UNION, "", 4, &[("whole", int, 0)]);
+        let red = table.name("RED");
+        table.add(ENUM | FLAG, "color", 4, &[[red, u32::MAX]]);
+        table.plain(FWD | FLAG, "later", 0);
+        table.plain(TYPEDEF, "number", int);
+        table.plain(VOLATILE, "", int);
+        table.plain(CONST, "", int);
+        table.plain(RESTRICT, "", pointer);
+        let argument = table.name("argument");
+        let prototype = table.add(FUNC_PROTO, "", int, &[[argument, int], [0, 0]]);
+        table.plain(FUNC, "main", prototype);
+        let variable = table.add(VAR, "counter", int, &[[1]]);
+        table.add(DATASEC, ".data", 4, &[[variable, 0, 4]]);
+        table.plain(FLOAT, "double", 8);
+        table.add(DECL_TAG, "tag", variable, &[[u32::MAX]]);
+        table.plain(TYPE_TAG, "user", int);
+        table.add(ENUM64, "wide", 8, &[[red, 1, 0x8000_0000]]);
+        table
     }
 
-    fn kind(&self, id: Id) -> Result<Kind<'a>, BtfError> {
-        let composite = Composite {
-            size: self.size,
-            members: self.tail,
-            flag: self.flag,
+    #[test]
+    fn all_kinds() {
+        let bytes = one_of_each().bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.count(), 20);
+        assert_eq!(btf.get(0).unwrap().kind, Kind::Void);
+        assert!(btf.get(20).is_err());
+        let kinds: Vec<(&str, String)> = btf
+            .iter()
+            .map(|next| {
+                let (_, declared) = next.unwrap();
+                let shown = format!("{:?}", declared.kind);
+                let word = shown.split(['(', ' ']).next().unwrap().to_owned();
+                (declared.name, word)
+            })
+            .collect();
+        let names = kinds.iter().map(|(name, kind)| format!("{kind} {name}"));
+        assert_eq!(
+            names.collect::<Vec<_>>().join(","),
+            "Integer int,Pointer ,Array ,Struct bits,Union ,Enumeration color,Forward later,Typedef number,\
+             Modifier ,Modifier ,Modifier ,Prototype ,Function main,Variable counter,Section .data,Float double,\
+             Tag tag,Modifier user,Enumeration wide"
+        );
+    }
+
+    #[test]
+    fn members_and_values() {
+        let bytes = one_of_each().bytes();
+        let btf = Btf::parse(&bytes).unwrap();
+        let Kind::Struct(bits) = btf.get(4).unwrap().kind else {
+            panic!("a struct");
         };
-        Ok(match self.kind {
-            1 => Kind::Integer(self.integer(id)?),
-            2 => Kind::Pointer(self.size),
-            3 => {
-                let Some(([element, index, count], _)) = take::<3>(self.tail) else {
-                    return Err(BtfError::Cut("types"));
-                };
-                Kind::Array {
-                    element,
-                    index,
-                    count,
-                }
+        let members: Vec<_> = btf.members(4, bits).map(Result::unwrap).collect();
+        let low = Member {
+            name: "low",
+            type_id: 1,
+            bit_offset: 5,
+            bit_size: 3,
+        };
+        assert_eq!(members, [low]);
+        for (id, value) in [(6, -1), (19, 1_i128 << 63 | 1)] {
+            let Kind::Enumeration(of) = btf.get(id).unwrap().kind else {
+                panic!("an enumeration");
+            };
+            let values: Vec<_> = btf.values(id, of).map(Result::unwrap).collect();
+            assert_eq!(values, [("RED", value)]);
+        }
+    }
+
+    #[test]
+    fn cut_anywhere_is_an_error() {
+        let bytes = one_of_each().bytes();
+        for end in 0..bytes.len() {
+            assert!(Btf::parse(&bytes[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn any_byte_may_be_wrong() {
+        let bytes = one_of_each().bytes();
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7F, 0x80, 0xFF] {
+                let mut wrong = bytes.clone();
+                wrong[at] = value;
+                drop(Btf::parse(&wrong));
             }
-            4 => Kind::Struct(composite),
-            5 => Kind::Union(composite),
-            6 | 19 => Kind::Enumeration(self.enumeration(id)?),
-            7 => Kind::Forward { union: self.flag },
-            8 => Kind::Typedef(self.size),
-            9..=11 | 18 => Kind::Modifier(self.size),
-            12 => Kind::Function(self.size),
-            13 => Kind::Prototype(self.size),
-            14 => Kind::Variable(self.size),
-            15 => Kind::Section,
-            16 if matches!(self.size, 2 | 4 | 8 | 12 | 16) => Kind::Float(self.size),
-            16 => return Err(invalid(id, "a size")),
-            17 => Kind::Tag(self.size),
-            kind => return Err(BtfError::Kind { id, kind }),
-        })
-    }
-
-    /// The word behind an integer: encoding in bits 24 to 27, offset in 16 to 23, bits in 0 to 7.
-    fn integer(&self, id: Id) -> Result<Integer, BtfError> {
-        let Some(([word], _)) = take::<1>(self.tail) else {
-            return Err(BtfError::Cut("types"));
-        };
-        let integer = Integer {
-            size: self.size,
-            signed: word >> 24 & 1 == 1,
-            char: word >> 24 & 2 == 2,
-            bool: word >> 24 & 4 == 4,
-            bit_offset: word >> 16 & 0xFF,
-            bits: word & 0xFF,
-        };
-        let whole = self.size.saturating_mul(8);
-        match self.size {
-            1 | 2 | 4 | 8 | 16 if integer.bit_offset + integer.bits <= whole => Ok(integer),
-            _ => Err(invalid(id, "a size")),
         }
     }
 
-    fn enumeration(&self, id: Id) -> Result<Enumeration<'a>, BtfError> {
-        match self.size {
-            1 | 2 | 4 | 8 => Ok(Enumeration {
-                size: self.size,
-                signed: self.flag,
-                values: self.tail,
-                wide: self.kind == 19,
-            }),
-            _ => Err(invalid(id, "a size")),
+    #[test]
+    fn what_no_compiler_makes_is_refused() {
+        let parse = |table: &Table| Btf::parse(&table.bytes()).unwrap_err();
+        let mut table = Table::new();
+        table.plain(PTR, "", 2);
+        assert_eq!(parse(&table), BtfError::Reference { id: 1, to: 2 });
+
+        let mut table = Table::new();
+        table.add(INT, "int", 4, &[[33]]);
+        assert!(matches!(parse(&table), BtfError::Invalid { id: 1, .. }));
+
+        let mut table = Table::new();
+        table.plain(20, "", 0);
+        assert_eq!(parse(&table), BtfError::Kind { id: 1, kind: 20 });
+
+        let mut table = Table::new();
+        table.add(STRUCT, "s", 4, &[[99, 0, 0]]);
+        assert_eq!(parse(&table), BtfError::Name { id: 1, at: 99 });
+
+        for name in ["a\u{1b}[m", &"x".repeat(MAX_NAME + 1)] {
+            let mut table = Table::new();
+            table.plain(FWD, name, 0);
+            assert_eq!(parse(&table), BtfError::Name { id: 1, at: 1 });
         }
-    }
-}
 
-fn invalid(id: Id, what: &'static str) -> BtfError {
-    BtfError::Invalid { id, what }
-}
-
-/// Types and strings, as the header (`struct btf_header`) has them.
-fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), BtfError> {
-    let Some(([magic_low, magic_high, version, _flags], rest)) = bytes.split_first_chunk() else {
-        return Err(BtfError::Magic);
-    };
-    match u16::from_le_bytes([*magic_low, *magic_high]) {
-        MAGIC => {}
-        swapped if swapped == MAGIC.swap_bytes() => return Err(BtfError::BigEndian),
-        _ => return Err(BtfError::Magic),
+        // vlen says 65 535 members, and there are none.
+        let mut table = Table::new();
+        table.plain(STRUCT, "s", 4);
+        let mut bytes = table.bytes();
+        bytes[28..30].copy_from_slice(&[0xFF, 0xFF]);
+        assert_eq!(Btf::parse(&bytes).unwrap_err(), BtfError::Cut("types"));
     }
-    if *version != 1 {
-        return Err(BtfError::Version(*version));
-    }
-    let Some(([header, type_at, type_length, string_at, string_length], _)) = take::<5>(rest)
-    else {
-        return Err(BtfError::Cut("header"));
-    };
-    let part = |at: u32, length: u32| {
-        let start = usize::try_from(header.checked_add(at)?).ok()?;
-        bytes
-            .get(start..)?
-            .get(..usize::try_from(length).ok()?)
-            .filter(|_| header >= 24)
-    };
-    let types = part(type_at, type_length).ok_or(BtfError::Cut("types"))?;
-    let strings = part(string_at, string_length)
-        .filter(|strings| strings.first() == Some(&0) && strings.last() == Some(&0))
-        .ok_or(BtfError::Cut("strings"))?;
-    Ok((types, strings))
-}
 
-/// The first words of `bytes`, and the rest.
-fn take<const N: usize>(bytes: &[u8]) -> Option<([u32; N], &[u8])> {
-    let (mut words, mut rest) = ([0; N], bytes);
-    for word in &mut words {
-        let (next, behind) = rest.split_first_chunk()?;
-        (*word, rest) = (u32::from_le_bytes(*next), behind);
+    #[test]
+    fn heads_that_are_not_ours() {
+        let bytes = one_of_each().bytes();
+        for (at, value, want) in [
+            (0, 0x9E, BtfError::Magic),
+            (2, 2, BtfError::Version(2)),
+            (4, 23, BtfError::Cut("types")),
+            (7, 0xFF, BtfError::Cut("types")),
+            (20, 0xFF, BtfError::Cut("strings")),
+        ] {
+            let mut wrong = bytes.clone();
+            wrong[at] = value;
+            assert_eq!(Btf::parse(&wrong).unwrap_err(), want, "{at}");
+        }
+        assert_eq!(
+            Btf::parse(&[0xEB, 0x9F, 1, 0]).unwrap_err(),
+            BtfError::BigEndian
+        );
     }
-    Some((words, rest))
-}
-
-/// All whole groups of words.
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u32; N]> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let (words, behind) = take(rest)?;
-        rest = behind;
-        Some(words)
-    })
 }

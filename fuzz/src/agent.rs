@@ -4,6 +4,10 @@ use exhibit_agent::capture::network;
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{kernel, messages, sessions, users::Users};
+use exhibit_agent::memory::symbols::btf::{Btf, Kind};
+use exhibit_agent::memory::symbols::kallsyms::Kallsyms;
+use exhibit_agent::memory::symbols::vmcoreinfo::Vmcoreinfo;
+use exhibit_agent::memory::symbols::{Inputs, write};
 
 use crate::Target;
 
@@ -24,6 +28,10 @@ pub const TARGETS: &[Target] = &[
     ("netlink", netlink),
     ("rtnetlink", rtnetlink),
     ("network_texts", network_texts),
+    ("btf", btf),
+    ("kallsyms", |bytes| drop(Kallsyms::parse(bytes))),
+    ("vmcoreinfo", vmcoreinfo),
+    ("symbols", written),
 ];
 
 /// The first byte chooses the family.
@@ -79,5 +87,56 @@ fn network_texts(bytes: &[u8]) {
         drop(text::route(line));
         drop(text::route_v6(line));
         drop(text::neighbour(line));
+    }
+}
+
+/// What was checked once is never refused again.
+fn btf(bytes: &[u8]) {
+    let Ok(table) = Btf::parse(bytes) else {
+        return;
+    };
+    for next in table.iter() {
+        let (id, declared) = next.unwrap();
+        match declared.kind {
+            Kind::Struct(of) | Kind::Union(of) => {
+                assert!(table.members(id, of).all(|member| member.is_ok()));
+            }
+            Kind::Enumeration(of) => assert!(table.values(id, of).all(|value| value.is_ok())),
+            _ => {}
+        }
+    }
+}
+
+fn vmcoreinfo(bytes: &[u8]) {
+    if let Ok(info) = Vmcoreinfo::parse(bytes) {
+        let _ = (info.kernel_offset(), info.phys_base(), info.page_size());
+        info.symbols()
+            .for_each(|(name, address)| assert_eq!(info.symbol(name), Some(address)));
+    }
+}
+
+/// The four inputs of the symbols: two bytes for the length of each of the first three (little-endian), then its bytes;
+/// the types are the rest. What is written is JSON.
+fn written(bytes: &[u8]) {
+    let mut rest = bytes;
+    let mut next = || {
+        let (length, behind) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length)).min(behind.len());
+        let (part, behind) = behind.split_at(length);
+        rest = behind;
+        Some(part)
+    };
+    let (Some(version), Some(kallsyms), Some(vmcoreinfo)) = (next(), next(), next()) else {
+        return;
+    };
+    let inputs = Inputs {
+        btf: rest,
+        kallsyms,
+        version,
+        vmcoreinfo: Some(vmcoreinfo).filter(|text| !text.is_empty()),
+    };
+    let mut out = Vec::new();
+    if write(&inputs, &mut out).is_ok() {
+        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&out).is_ok());
     }
 }

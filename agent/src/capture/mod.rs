@@ -17,6 +17,7 @@ pub mod sessions;
 mod sink;
 pub mod sockets;
 mod sweep;
+pub mod symbols;
 pub mod users;
 
 use std::time::Duration;
@@ -92,6 +93,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
         Box::new(memory::Memory::new(plan.clone())),
+        Box::new(symbols::Symbols),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(processes::Processes),

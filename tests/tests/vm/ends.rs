@@ -13,7 +13,7 @@ use super::lab::{Lab, left_over, planted};
 const UNDER_WAY: &str = "
     # under_way NAME: a run that is in the middle of memory; its process is $agent.
     under_way() {
-        exhibit-agent collect --quiet --include accounts --to s3://$bucket/$1 --endpoint-url $endpoint \\
+        exhibit-agent collect --quiet --include accounts,memory,symbols --to s3://$bucket/$1 --endpoint-url $endpoint \\
             --region us-east-1 --memory lime $modules >$1.receipt 2>$1.err &
         agent=$!
         tries=0

@@ -86,14 +86,10 @@ impl Layout {
 
     /// The text of the note `VMCOREINFO`, which the crash utilities read (kernel/vmcore_info.c).
     pub fn vmcoreinfo<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
-        let mut notes = head.get(self.notes.clone()?)?;
-        while let Some((name, content, rest)) = note(notes) {
-            if name == b"VMCOREINFO\0" {
-                return Some(content);
-            }
-            notes = rest;
-        }
-        None
+        let mut notes = notes(head.get(self.notes.clone()?)?);
+        notes
+            .find(|note| note.name == b"VMCOREINFO\0")
+            .map(|note| note.content)
     }
 }
 
@@ -149,19 +145,31 @@ fn program_headers(head: &[u8]) -> Result<impl Iterator<Item = &[u8]>, KcoreErro
     Ok(headers.chunks_exact(PROGRAM_HEADER_BYTES))
 }
 
-/// The first of some notes: its name, its content, and the notes behind it. Both are padded to four bytes.
-fn note(notes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let length = |at| usize::try_from(u32::from_le_bytes(field(notes, at)?)).ok();
-    let (name, content) = (length(0)?, length(4)?);
-    let start = 12_usize.checked_add(name.checked_next_multiple_of(4)?)?;
-    let end = start.checked_add(content)?;
-    Some((
-        notes.get(12..12_usize.checked_add(name)?)?,
-        notes.get(start..end)?,
-        notes
-            .get(end.checked_next_multiple_of(4)?..)
-            .unwrap_or_default(),
-    ))
+/// A note of an ELF file: who made it, what it is, and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note<'a> {
+    pub name: &'a [u8],
+    pub kind: u32,
+    pub content: &'a [u8],
+}
+
+/// The notes in `bytes`, up to the first that is cut. Name and content are padded to four bytes.
+pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = |at| usize::try_from(u32::from_le_bytes(field(rest, at)?)).ok();
+        let (name, content) = (length(0)?, length(4)?);
+        let start = 12_usize.checked_add(name.checked_next_multiple_of(4)?)?;
+        let end = start.checked_add(content)?;
+        let note = Note {
+            name: rest.get(12..12_usize.checked_add(name)?)?,
+            kind: u32::from_le_bytes(field(rest, 8)?),
+            content: rest.get(start..end)?,
+        };
+        let next = end.checked_next_multiple_of(4)?;
+        rest = rest.get(next..).unwrap_or_default();
+        Some(note)
+    })
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -50,7 +50,9 @@ pub enum ModuleError {
         stated: Digest,
         found: Digest,
     },
-    #[error("the module was built for {built}, this kernel is {running}")]
+    #[error(
+        "the module was built for another kernel: its vermagic is {built:?}, this kernel is {running}"
+    )]
     OtherKernel { built: String, running: String },
 }
 
@@ -305,14 +307,14 @@ mod tests {
         assert!(error(&given, RELEASE).contains("does not know the module"));
         given.given = Some(Arc::new(MODULE.to_vec()));
         assert!(given.find(RELEASE, "x86_64").is_ok());
-        assert!(error(&given, "6.1.0-55-amd64").contains("was built for 6.1.0-56-amd64"));
+        assert!(error(&given, "6.1.0-55-amd64").contains("vermagic is \"6.1.0-56-amd64"));
     }
 
     #[test]
     fn a_module_whose_own_word_differs_from_the_index_is_refused() {
         let renamed = String::from_utf8_lossy(MODULE).replace("-56-", "-55-");
         let source = Signer::new().source(&index(RELEASE, renamed.as_bytes()), renamed.as_bytes());
-        assert!(error(&source, RELEASE).contains("was built for 6.1.0-55-amd64"));
+        assert!(error(&source, RELEASE).contains("vermagic is \"6.1.0-55-amd64"));
     }
 
     #[test]

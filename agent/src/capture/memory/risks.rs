@@ -21,7 +21,7 @@ pub enum Risk {
     )]
     Lockdown(String),
     #[error(
-        "module.sig_enforce is set: only modules that are signed with a key of the kernel's are loaded"
+        "module.sig_enforce is set: the kernel wants a signature that it knows on every module"
     )]
     SignatureEnforced,
     #[error("a module lime is loaded and in use: somebody else dumps memory now")]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use evidence::digest::Hasher;
@@ -11,7 +11,7 @@ use evidence::verify::{Tap, Verdict};
 use evidence::{Digest, Exit};
 use indicatif::HumanBytes;
 
-use super::image::{Image, verify};
+use super::image::{Image, part_of, verify};
 use crate::cli::store::S3Arguments;
 use crate::cli::{Failure, print, tell};
 
@@ -91,12 +91,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         HumanBytes(bytes)
     ))?;
     Ok(report.verdict.exit())
-}
-
-fn part_of(to: &Path) -> PathBuf {
-    let mut name = to.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
 }
 
 fn addresses(text: &str) -> Result<Range, String> {

@@ -55,6 +55,13 @@ pub(super) fn verify(
     report.map_err(|error| not_verified(place, &error))
 }
 
+/// The name of a file until all of it is there.
+pub(super) fn part_of(to: &Path) -> PathBuf {
+    let mut name = to.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
 /// Opens a file of the operator's.
 #[expect(
     clippy::disallowed_methods,

@@ -5,6 +5,7 @@ mod check;
 mod extract;
 mod image;
 mod info;
+mod symbols;
 
 use clap::{Args, Subcommand};
 use evidence::Exit;
@@ -20,7 +21,8 @@ Examples:
     exhibit-agent memory info s3://bucket/IR-7/i-0123456789abcdef0/20260102T030405Z-89abcdef
     exhibit-agent memory info memory.lime
   For Volatility 3:
-    exhibit-agent memory extract evidence/IR-7/h-0123456789abcdef/20260102T030405Z-89abcdef --to memory.lime";
+    exhibit-agent memory extract evidence/IR-7/h-0123456789abcdef/20260102T030405Z-89abcdef --to memory.lime
+    exhibit-agent memory symbols evidence/IR-7/h-0123456789abcdef/20260102T030405Z-89abcdef --to linux/kernel.json";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -37,6 +39,8 @@ enum Command {
     Info(info::Arguments),
     /// Write the image of a collection to a file, verifying it
     Extract(extract::Arguments),
+    /// Write the symbols of a collection's kernel for Volatility 3 (ISF)
+    Symbols(symbols::Arguments),
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
@@ -44,5 +48,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Check(arguments) => check::run(arguments),
         Command::Info(arguments) => info::run(arguments),
         Command::Extract(arguments) => extract::run(arguments),
+        Command::Symbols(arguments) => symbols::run(arguments),
     }
 }

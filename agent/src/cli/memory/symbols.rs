@@ -1,0 +1,115 @@
+//! `memory symbols`: a collection's own symbols, as Volatility 3 reads them.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use evidence::Exit;
+use evidence::verify::{Tap, Verdict};
+
+use super::image::{Image, part_of, verify};
+use crate::bundle::ROOT;
+use crate::capture::symbols::{BTF, KALLSYMS, VERSION, VMCOREINFO};
+use crate::cli::store::S3Arguments;
+use crate::cli::{Failure, print, tell};
+use crate::memory::symbols::{Inputs, write};
+
+/// Most bytes of one input.
+const MAX_INPUT: usize = 256 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The collection: a directory, or s3://bucket/prefix/<case>/<host>/<collection>
+    collection: String,
+    /// The file to write, which Volatility wants below `symbols/linux`; it must not exist
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    s3: S3Arguments,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let Image::Collection(objects) = Image::at(&arguments.collection, &arguments.s3)? else {
+        let message = format!("{} is a file: name a collection", arguments.collection);
+        return Err(Failure::new(Exit::NotACollection, message));
+    };
+    let mut members = Members::default();
+    let report = verify(&arguments.collection, &*objects, &mut members)?;
+    if report.verdict == Verdict::Altered {
+        report
+            .problems
+            .iter()
+            .for_each(|problem| tell(&format!("problem: {problem}")));
+        let message = "the collection is altered: its symbols would be the attacker's";
+        return Err(Failure::new(Exit::Altered, message));
+    }
+    let none = |name: &str| {
+        let message = format!(
+            "{} has no {name}: collect the artifact `symbols`",
+            arguments.collection
+        );
+        Failure::new(Exit::NotACollection, message)
+    };
+    let [btf, kallsyms, version, vmcoreinfo] = members.contents;
+    let inputs = Inputs {
+        btf: &btf.ok_or_else(|| none(BTF))?,
+        kallsyms: &kallsyms.ok_or_else(|| none(KALLSYMS))?,
+        version: &version.ok_or_else(|| none(VERSION))?,
+        vmcoreinfo: vmcoreinfo.as_deref(),
+    };
+    let unwritable = |error: std::io::Error| {
+        Failure::usage(format!(
+            "{} can not be written: {error}",
+            arguments.to.display()
+        ))
+    };
+    if arguments.to.exists() {
+        return Err(unwritable(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let part = part_of(&arguments.to);
+    let mut file = BufWriter::new(File::create_new(&part).map_err(unwritable)?);
+    let written = write(&inputs, &mut file)
+        .map_err(|error| Failure::new(Exit::NotACollection, format!("no symbols: {error}")))
+        .and_then(|summary| file.flush().map(|()| summary).map_err(unwritable));
+    let summary = written.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
+    std::fs::rename(&part, &arguments.to).map_err(unwritable)?;
+    for name in &summary.missing {
+        tell(&format!(
+            "warning: {name} is not among the symbols: Volatility may not find its way"
+        ));
+    }
+    let line =
+        serde_json::to_string(&summary).map_err(|error| Failure::new(Exit::Internal, error))?;
+    print(&format!("{line}\n"))?;
+    Ok(report.verdict.exit())
+}
+
+/// The members that symbols are made from.
+#[derive(Default)]
+struct Members {
+    contents: [Option<Vec<u8>>; 4],
+    now: Option<usize>,
+}
+
+impl Tap for Members {
+    fn member(&mut self, name: &[u8]) -> bool {
+        let names = [BTF, KALLSYMS, VERSION].map(|path| format!("{ROOT}/{path}"));
+        let [btf, kallsyms, version] = names;
+        let names = [btf, kallsyms, version, VMCOREINFO.to_owned()];
+        self.now = names.iter().position(|wanted| wanted.as_bytes() == name);
+        if let Some(slot) = self.now.and_then(|now| self.contents.get_mut(now)) {
+            *slot = Some(Vec::new());
+        }
+        self.now.is_some()
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        let slot = self
+            .now
+            .and_then(|now| self.contents.get_mut(now)?.as_mut());
+        if let Some(content) = slot.filter(|content| content.len() + bytes.len() <= MAX_INPUT) {
+            content.extend_from_slice(bytes);
+        }
+    }
+}

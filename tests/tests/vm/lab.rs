@@ -13,9 +13,9 @@ use serde_json::Value;
 
 const BUCKET: &str = "evidence-bucket";
 
-/// Pages to plant, unless a script says otherwise: with what lies between them they take half of a guest's memory, so
+/// Pages to plant, unless a script says otherwise: with what lies between them they take a quarter of a guest's memory, so
 /// that some are near its end.
-const PAGES: u32 = 64;
+const PAGES: u32 = 32;
 
 /// A bucket with Object Lock behind a checking proxy, a kernel to boot, and module stores for it.
 pub struct Lab {

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use exhibit_tests::rig::or_skip;
-use exhibit_tests::rig::vm::Ended;
 use exhibit_tests::rig::volatility::{self, Process};
 
 use super::image::Image;
@@ -34,16 +33,21 @@ fn every_way_gives_all_of_memory_at_the_right_place() {
         .filter(|page| page.physical > u64::from(u32::MAX));
     assert!(high.count() > 0, "no page was planted above 4 GiB");
 
-    for (name, way) in [("kcore", "kcore"), ("pipe", "lime"), ("tcp", "lime")] {
+    for (name, way, around) in [
+        ("kcore", "kcore", Some(("before", "between"))),
+        ("pipe", "lime", Some(("between", "after"))),
+        ("tcp", "lime", None),
+    ] {
         let run = lab.of(&ended, name);
         captured(&lab, &run);
         run.says(&[way]);
         let image = lab.image(&run);
         Image::open(&image).judge(&iomem, &planted);
         info_agrees(&lab, &run, &image);
-    }
-    for (name, before, after) in [("kcore", "before", "between"), ("pipe", "between", "after")] {
-        analysts_find_the_processes(&lab, &ended, name, before, after);
+        if let Some((before, after)) = around {
+            let listed = [before, after].map(|moment| ended.text(moment));
+            analysts_find_the_processes(&lab, &run, &image, &listed);
+        }
     }
 }
 
@@ -66,9 +70,7 @@ fn info_agrees(lab: &Lab, run: &Run, image: &Path) {
 }
 
 /// Volatility lists the processes that the guest listed itself, with the symbols that the collection holds.
-fn analysts_find_the_processes(lab: &Lab, ended: &Ended, name: &str, before: &str, after: &str) {
-    let run = lab.of(ended, name);
-    let image = lab.image(&run);
+fn analysts_find_the_processes(lab: &Lab, run: &Run, image: &Path, listed: &[String; 2]) {
     let symbols = image.with_extension("json");
     let (code, _) = lab.agent(&[
         "memory",
@@ -78,13 +80,14 @@ fn analysts_find_the_processes(lab: &Lab, ended: &Ended, name: &str, before: &st
         symbols.to_str().unwrap(),
     ]);
     assert_eq!(code, 0, "memory symbols");
-    if let Some(found) = or_skip(volatility::pslist(&image, &symbols)) {
-        compare(name, found, &ended.text(before), &ended.text(after));
+    if let Some(found) = or_skip(volatility::pslist(image, &symbols)) {
+        let [before, after] = listed;
+        compare(found, before, after);
     }
 }
 
 /// All that were there before and after are found, and nothing that was there neither before nor after.
-fn compare(name: &str, found: Vec<Process>, before: &str, after: &str) {
+fn compare(found: Vec<Process>, before: &str, after: &str) {
     let found: BTreeSet<Process> = found.into_iter().map(kernels_name).collect();
     let (before, after) = (listed(before), listed(after));
     let stayed: BTreeSet<Process> = before.intersection(&after).cloned().collect();
@@ -92,17 +95,14 @@ fn compare(name: &str, found: Vec<Process>, before: &str, after: &str) {
     let missing: Vec<&Process> = stayed.difference(&found).collect();
     assert!(
         missing.is_empty(),
-        "not in the image of {name}: {missing:?}, but {found:?}"
+        "not in the image: {missing:?}, but {found:?}"
     );
     let seen: BTreeSet<Process> = before.union(&after).cloned().collect();
     let strange: Vec<&Process> = found
         .difference(&seen)
         .filter(|process| !passing(process))
         .collect();
-    assert!(
-        strange.is_empty(),
-        "only in the image of {name}: {strange:?}"
-    );
+    assert!(strange.is_empty(), "only in the image: {strange:?}");
 }
 
 /// Lines of `pid name`.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::btf::Btf;
 use super::depth::Depth;
 use super::kallsyms::{Kallsyms, Symbol};
-use super::known::{self, NEEDED, OTHER_NAMES, PAGE_TABLES};
+use super::known::{self, NEEDED, NEEDED_TYPES, OTHER_NAMES, PAGE_TABLES};
 use super::names::Space;
 use super::output::Output;
 use super::shapes::{Shape, Shapes, VOID};
@@ -24,6 +24,10 @@ const FORMAT: &str = "6.2.0";
 const MAX_VERSION: usize = 4096;
 /// Where addresses of a 64-bit kernel begin.
 const KERNEL_HALF: u64 = 1 << 63;
+/// `__START_KERNEL` of x86 with the CONFIG_PHYSICAL_START that everyone has (`arch/x86/include/asm/page_types.h`).
+const X86_TEXT: u64 = 0xffff_ffff_8100_0000;
+/// KASLR moves a kernel of x86 by multiples of this, in bytes (`MIN_KERNEL_ALIGN`, `arch/x86/include/asm/boot.h`).
+const X86_ALIGN: u64 = 0x20_0000;
 /// Variables of `kernel/kallsyms.c` that are not in its own table, and that VMCOREINFO has since 6.0.
 const OF_KALLSYMS: &str = "kallsyms_";
 
@@ -61,7 +65,8 @@ pub fn write(inputs: &Inputs<'_>, out: &mut dyn Write) -> Result<Summary, Symbol
         symbols_of_modules: addresses.of_modules,
         malformed_lines: table.malformed,
         kernel_offset: addresses.offset,
-        missing: addresses.missing(),
+        kernel_offset_assumed: addresses.assumed,
+        missing: missing(&addresses, &shapes),
         bytes: out.finish()?,
     })
 }
@@ -184,6 +189,7 @@ struct Addresses<'a> {
     of_modules: u64,
     /// What was taken off.
     offset: Option<u64>,
+    assumed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +210,7 @@ impl<'a> Addresses<'a> {
             all: BTreeSet::new(),
             of_modules: 0,
             offset: None,
+            assumed: false,
         };
         for symbol in &table.symbols {
             match symbol.module {
@@ -224,7 +231,10 @@ impl<'a> Addresses<'a> {
                     found.place(name, false, address);
                 }
             }
-            found.move_back(info.kernel_offset().unwrap_or(0))?;
+        }
+        match info.and_then(Vmcoreinfo::kernel_offset) {
+            Some(offset) => found.move_back(offset)?,
+            None => found.assume()?,
         }
         for (name, other) in OTHER_NAMES {
             if let Some(place) = found.by_name.get(other).copied() {
@@ -267,17 +277,22 @@ impl<'a> Addresses<'a> {
         }
     }
 
+    /// Where the image of the kernel begins in this boot.
+    fn start(&self) -> Result<u64, SymbolsError> {
+        ["_text", "_stext"]
+            .into_iter()
+            .filter_map(|name| self.by_name.get(name))
+            .map(|place| place.address)
+            .find(|address| *address >= KERNEL_HALF)
+            .ok_or(SymbolsError::NoData("_text"))
+    }
+
     /// Takes the offset off all addresses of the kernel's image. The others are offsets of per-CPU variables.
     fn move_back(&mut self, offset: u64) -> Result<(), SymbolsError> {
-        let wrong = SymbolsError::Offset(offset);
-        let start = ["_text", "_stext"].map(|name| self.by_name.get(name));
-        let start = start.into_iter().flatten().map(|place| place.address).min();
-        let Some(start) = start.filter(|start| *start >= KERNEL_HALF) else {
-            return Err(SymbolsError::NoData("_text"));
-        };
+        let start = self.start()?;
         match start.checked_sub(offset) {
             Some(linked) if linked >= KERNEL_HALF => {}
-            _ => return Err(wrong),
+            _ => return Err(SymbolsError::Offset(offset)),
         }
         for place in self.by_name.values_mut() {
             if place.address >= start {
@@ -288,6 +303,19 @@ impl<'a> Addresses<'a> {
         Ok(())
     }
 
+    /// The offset, when nobody tells it: x86 kernels are linked for one address, unless somebody chose another.
+    fn assume(&mut self) -> Result<(), SymbolsError> {
+        let offset = self.start()?.checked_sub(X86_TEXT);
+        let offset = offset.filter(|offset| offset % X86_ALIGN == 0);
+        match offset.filter(|_| self.by_name.contains_key("init_top_pgt")) {
+            Some(offset) => {
+                self.assumed = true;
+                self.move_back(offset)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Bytes from a symbol to the next.
     fn room(&self, name: &str) -> Option<u64> {
         let place = self.by_name.get(name)?.address;
@@ -295,15 +323,19 @@ impl<'a> Addresses<'a> {
         let next = self.all.range(address.checked_add(1)?..).next()?;
         next.checked_sub(address)
     }
+}
 
-    fn missing(&self) -> Vec<&'static str> {
-        let has = |name: &&str| self.by_name.contains_key(*name);
-        let mut missing: Vec<_> = NEEDED.iter().filter(|name| !has(name)).copied().collect();
-        if !PAGE_TABLES.iter().any(has) {
-            missing.push("init_top_pgt");
-        }
-        missing
-    }
+fn missing(addresses: &Addresses<'_>, shapes: &Shapes<'_, '_>) -> Vec<&'static str> {
+    let symbol = |name: &&str| addresses.by_name.contains_key(*name);
+    let aggregate = |name: &&str| shapes.names.find(Space::Aggregate, name).is_some();
+    let symbols = NEEDED.iter().filter(|name| !symbol(name));
+    let types = NEEDED_TYPES.iter().filter(|name| !aggregate(name));
+    let pages = !PAGE_TABLES.iter().any(symbol);
+    symbols
+        .chain(types)
+        .copied()
+        .chain(pages.then_some("init_top_pgt"))
+        .collect()
 }
 
 fn count(length: usize) -> u64 {
@@ -379,7 +411,9 @@ mod tests {
         assert_eq!((summary.types, summary.enumerations), (5, 1));
         assert_eq!(summary.symbols_of_modules, 1);
         assert_eq!(summary.kernel_offset, Some(0x3aa0_0000));
-        assert_eq!(summary.missing, [""; 0]);
+        // The page tables and what has an address are there; of the types, two.
+        assert_eq!(summary.missing.len(), NEEDED_TYPES.len() - 2);
+        assert!(!summary.missing.contains(&"list_head"));
         assert_eq!(isf["metadata"]["format"], FORMAT);
         assert_eq!(isf["user_types"]["task_struct"]["size"], 8);
         assert_eq!(
@@ -435,17 +469,26 @@ mod tests {
     }
 
     #[test]
-    fn without_vmcoreinfo_addresses_are_those_of_the_boot() {
+    fn without_vmcoreinfo_the_offset_is_assumed_where_it_can_be() {
         let btf = types();
-        let without = Inputs {
-            vmcoreinfo: None,
-            ..inputs(&btf)
-        };
-        let (summary, isf) = made(&without).unwrap();
-        assert_eq!(summary.kernel_offset, None);
-        let address = &isf["symbols"]["init_task"]["address"];
-        assert_eq!(*address, json!(0xffff_ffff_bd41_aa40_u64));
-        assert_eq!(isf["symbols"]["taint_flags"]["type"]["count"], 4);
+        let table = String::from_utf8(KALLSYMS.to_vec()).unwrap();
+        let arm = table.replace("init_top_pgt", "swapper_pg_dir");
+        for (kallsyms, offset, address) in [
+            (&table, Some(0x3aa0_0000), 0xffff_ffff_82a1_aa40_u64),
+            (&arm, None, 0xffff_ffff_bd41_aa40),
+        ] {
+            let without = Inputs {
+                kallsyms: kallsyms.as_bytes(),
+                vmcoreinfo: None,
+                ..inputs(&btf)
+            };
+            let (summary, isf) = made(&without).unwrap();
+            assert_eq!(summary.kernel_offset, offset);
+            assert_eq!(summary.kernel_offset_assumed, offset.is_some());
+            let symbols = &isf["symbols"];
+            assert_eq!(symbols["init_task"]["address"], json!(address));
+            assert_eq!(symbols["taint_flags"]["type"]["count"], 4);
+        }
     }
 
     #[test]
@@ -496,5 +539,40 @@ mod tests {
             matches!(error, SymbolsError::Btf(BtfError::Magic)),
             "{error}"
         );
+    }
+
+    /// Each byte of each input is changed: there is a file or an error, and it ends.
+    #[test]
+    fn any_byte_may_be_wrong() {
+        let btf = types();
+        for (of, length) in [
+            (0, btf.len()),
+            (1, KALLSYMS.len()),
+            (2, VMCOREINFO.len()),
+            (3, VERSION.len()),
+        ] {
+            for at in 0..length {
+                for value in [0, b'\n', b' ', b'1', 0x7F, 0xFF] {
+                    let mut parts = [
+                        btf.clone(),
+                        KALLSYMS.to_vec(),
+                        VMCOREINFO.to_vec(),
+                        VERSION.to_vec(),
+                    ];
+                    parts[of][at] = value;
+                    let [btf, kallsyms, vmcoreinfo, version] = &parts;
+                    let wrong = Inputs {
+                        btf,
+                        kallsyms,
+                        version,
+                        vmcoreinfo: Some(vmcoreinfo),
+                    };
+                    let mut out = Vec::new();
+                    if write(&wrong, &mut out).is_ok() {
+                        assert!(serde_json::from_slice::<Value>(&out).is_ok());
+                    }
+                }
+            }
+        }
     }
 }

@@ -109,11 +109,37 @@ const VARIABLES: &[(&str, Declared)] = &[
 /// of this array (`kernel/time/timekeeping.c`).
 pub const OTHER_NAMES: &[(&str, &str)] = &[("tk_core", "timekeeper_data")];
 
-/// Without these Volatility finds neither the page tables nor where the kernel is (`automagic/linux.py`); the pages of
-/// arm64 are at `swapper_pg_dir`.
+/// Without these Volatility finds neither a kernel in an image nor where it is (`automagic/linux.py`).
 pub const NEEDED: &[&str] = &["init_files", "init_mm", "init_task", "linux_banner"];
-/// One of these has the page tables.
+/// One of these is where the page tables begin.
 pub const PAGE_TABLES: &[&str] = &["init_top_pgt", "init_level4_pgt", "swapper_pg_dir"];
+
+/// Without these types Volatility does not take the file (`LinuxKernelIntermedSymbols` in `symbols/linux/__init__.py`).
+pub const NEEDED_TYPES: &[&str] = &[
+    "address_space",
+    "cred",
+    "dentry",
+    "file",
+    "files_struct",
+    "fs_struct",
+    "hlist_head",
+    "idr",
+    "inet_sock",
+    "inode",
+    "kobject",
+    "list_head",
+    "mm_struct",
+    "net",
+    "page",
+    "qstr",
+    "sock",
+    "socket",
+    "super_block",
+    "task_struct",
+    "unix_sock",
+    "vfsmount",
+    "vm_area_struct",
+];
 
 /// Types of variables by name: what the kernel itself says of them, then the table. `room` tells how many bytes there
 /// are from a symbol to the next.

@@ -37,8 +37,9 @@ pub struct Inputs<'a> {
     pub kallsyms: &'a [u8],
     /// `/proc/version`.
     pub version: &'a [u8],
-    /// The text of the note VMCOREINFO of `/proc/kcore`. With it the addresses are those that the kernel was linked
-    /// for, and the file serves all boots of this kernel; without, they are those of this boot.
+    /// The text of the note VMCOREINFO of `/proc/kcore`. It tells how far this boot moved the kernel, so that the file
+    /// can have the addresses that it was linked for, and serve all boots of it. Volatility 2.28.2 needs that: it adds
+    /// the offset that it finds in the image, and with the addresses of a moved kernel lists nothing.
     pub vmcoreinfo: Option<&'a [u8]>,
 }
 
@@ -57,9 +58,12 @@ pub struct Summary {
     pub symbols_of_modules: u64,
     /// Lines of kallsyms that no kernel writes.
     pub malformed_lines: u64,
-    /// What was taken off the addresses, in bytes, to get those of the link; `None` when nobody said how much it is.
+    /// What was taken off the addresses, in bytes, to get those of the link; `None` when it is not known.
     pub kernel_offset: Option<u64>,
-    /// Symbols without which Volatility does not find its way in an image, and that are not there.
+    /// Whether VMCOREINFO did not tell the offset, and it was taken from where x86 kernels are linked as a rule.
+    pub kernel_offset_assumed: bool,
+    /// Symbols, and structs, without which Volatility does not take the file or finds no kernel in an image, and that
+    /// are not there.
     pub missing: Vec<&'static str>,
     /// Length of the file.
     pub bytes: u64,
@@ -133,6 +137,8 @@ mod tests {
         let mut bytes = Vec::new();
         let summary = write(&inputs, &mut bytes).unwrap();
         assert!(summary.types > 1000, "{summary:?}");
+        let addresses = ["init_files", "init_mm", "linux_banner", "init_top_pgt"];
+        assert_eq!(summary.missing, addresses, "all types are there");
         let isf: Value = serde_json::from_slice(&bytes).unwrap();
         let member = |of: &str, name: &str| isf["user_types"][of]["fields"][name].clone();
         for (of, name, offset) in [

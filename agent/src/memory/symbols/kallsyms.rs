@@ -1,9 +1,9 @@
 //! `/proc/kallsyms`: names and addresses of a running kernel and its modules (`kernel/kallsyms.c`, `s_show`).
 
-/// Largest text, in bytes: some ten times that of a distribution's kernel with its modules.
-const MAX_BYTES: usize = 128 << 20;
+/// Largest text, in bytes: some five times that of a distribution's kernel with its modules.
+const MAX_BYTES: usize = 64 << 20;
 /// Most symbols; a distribution's kernel has some 200 000.
-const MAX_SYMBOLS: usize = 2 << 20;
+const MAX_SYMBOLS: usize = 1 << 20;
 /// Longest name, in bytes. `KSYM_NAME_LEN` is 512 (`include/linux/kallsyms.h`).
 const MAX_NAME: usize = 512;
 

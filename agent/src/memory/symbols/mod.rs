@@ -82,6 +82,8 @@ pub enum SymbolsError {
     Version,
     #[error("the kernel is one of 32 bits: only those of 64 are supported")]
     Narrow,
+    #[error("BTF has more than {0} structs, unions and enumerations")]
+    TooManyTypes(usize),
     #[error("BTF type {0} goes round in a circle, or is nested deeper than any of a compiler")]
     Circle(Id),
     #[error("BTF type {0} has more members than any of a compiler")]

@@ -2,6 +2,7 @@
 //!
 //! C lets a struct have no name, and files of a kernel may have different structs of one name.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
@@ -9,8 +10,12 @@ use sha2::{Digest, Sha256};
 use super::SymbolsError;
 use super::btf::{Btf, Id, Kind, Type};
 
-/// Steps from a typedef to what it names. Compilers need a handful; more is a circle.
-pub const MAX_STEPS: usize = 64;
+/// Steps from a reference to the type at its end, or from a type to one in it. C code needs a dozen; more is a circle.
+pub const MAX_STEPS: usize = 24;
+/// Most structs, unions and enumerations. A distribution's kernel has some 15 000.
+const MAX_NAMED: usize = 200_000;
+/// Of a name that two have, so much goes into the new one of the second, in bytes.
+const KEPT: usize = 64;
 /// Words of the ISF itself, which no struct may take (`natives` in Volatility's `symbols/intermed.py`).
 const RESERVED: &[&str] = &["array", "bitfield", "enum", "function", "pointer", "void"];
 
@@ -24,50 +29,37 @@ pub enum Space {
 
 /// Names by type and types by name.
 #[derive(Debug, Default)]
-pub struct Names {
-    types: BTreeMap<(Space, String), Id>,
+pub struct Names<'a> {
+    types: BTreeMap<(Space, Cow<'a, str>), Id>,
     /// Of those types alone whose name is not the one that BTF has.
-    given: HashMap<Id, String>,
+    given: HashMap<Id, Cow<'a, str>>,
 }
 
-impl Names {
+/// Types that could not have their own name: it is empty, or another has it.
+type Left<'a> = BTreeMap<Id, (Space, &'a str)>;
+
+impl<'a> Names<'a> {
     /// Names every type. One that is without a name takes that of its typedef, or one made of what it contains; of two
     /// with the same name the first keeps it.
     ///
     /// # Errors
-    /// When the table contradicts itself.
-    pub fn of(btf: &Btf<'_>) -> Result<Self, SymbolsError> {
+    /// When the table contradicts itself, or has far too many.
+    pub fn of(btf: &Btf<'a>) -> Result<Self, SymbolsError> {
         let mut names = Self::default();
         let mut left = names.take_own(btf)?;
         names.take_typedefs(btf, &mut left)?;
-        // The next number for each name, or a flood of equal types would have us try all numbers for each.
-        let mut numbers: HashMap<String, u32> = HashMap::new();
-        for (id, (space, name)) in left {
-            let digest = fingerprint(btf, id)?;
-            let base = match name.as_str() {
-                "" => format!("unnamed_{digest}"),
-                name => format!("{name}_{digest}"),
-            };
-            let mut free = base.clone();
-            let number = numbers.entry(base.clone()).or_insert(1);
-            while names.types.contains_key(&(space, free.clone())) {
-                *number += 1;
-                free = format!("{base}_{number}");
-            }
-            names.given.insert(id, free.clone());
-            names.types.insert((space, free), id);
-        }
+        names.make(btf, left)?;
         Ok(names)
     }
 
     /// The name of a type that BTF calls `own`.
     pub fn name<'n>(&'n self, id: Id, own: &'n str) -> &'n str {
-        self.given.get(&id).map_or(own, String::as_str)
+        self.given.get(&id).map_or(own, AsRef::as_ref)
     }
 
     /// The struct, union or enumeration of this name.
     pub fn find(&self, space: Space, name: &str) -> Option<Id> {
-        self.types.get(&(space, name.to_owned())).copied()
+        self.types.get(&(space, Cow::Borrowed(name))).copied()
     }
 
     /// All of a space, by name.
@@ -75,62 +67,84 @@ impl Names {
         self.types
             .iter()
             .filter(move |((of, _), _)| *of == space)
-            .map(|((_, name), id)| (name.as_str(), *id))
+            .map(|((_, name), id)| (name.as_ref(), *id))
     }
 
     /// Gives each its own name, and tells which are left without.
-    fn take_own(&mut self, btf: &Btf<'_>) -> Result<BTreeMap<Id, (Space, String)>, SymbolsError> {
+    fn take_own(&mut self, btf: &Btf<'a>) -> Result<Left<'a>, SymbolsError> {
         let (mut left, mut empty) = (BTreeMap::new(), Vec::new());
         for next in btf.iter() {
             let (id, declared) = next?;
             let Some(space) = space(&declared) else {
                 continue;
             };
-            let key = (space, declared.name.to_owned());
+            if self.types.len() + left.len() + empty.len() == MAX_NAMED {
+                return Err(SymbolsError::TooManyTypes(MAX_NAMED));
+            }
+            let name = declared.name;
             match declared.kind {
-                _ if declared.name.is_empty() || RESERVED.contains(&declared.name) => {
-                    left.insert(id, key);
+                _ if name.is_empty() || RESERVED.contains(&name) => {
+                    left.insert(id, (space, name));
                 }
                 // `enum name;`, of which the values may come later.
-                Kind::Enumeration(values) if values.is_empty() => empty.push((key, id)),
-                _ if self.types.contains_key(&key) => {
-                    left.insert(id, key);
+                Kind::Enumeration(values) if values.is_empty() => empty.push((space, name, id)),
+                _ if self.find(space, name).is_some() => {
+                    left.insert(id, (space, name));
                 }
-                _ => {
-                    self.types.insert(key, id);
-                }
+                _ => self.insert(space, Cow::Borrowed(name), id),
             }
         }
-        for (key, id) in empty {
-            self.types.entry(key).or_insert(id);
+        for (space, name, id) in empty {
+            self.types.entry((space, Cow::Borrowed(name))).or_insert(id);
         }
         Ok(left)
     }
 
     /// `typedef struct { .. } name;`
-    fn take_typedefs(
-        &mut self,
-        btf: &Btf<'_>,
-        left: &mut BTreeMap<Id, (Space, String)>,
-    ) -> Result<(), SymbolsError> {
+    fn take_typedefs(&mut self, btf: &Btf<'a>, left: &mut Left<'a>) -> Result<(), SymbolsError> {
         for next in btf.iter() {
             let (_, declared) = next?;
             let Kind::Typedef(to) = declared.kind else {
                 continue;
             };
-            let to = unmodified(btf, to)?;
-            let Some((space, own)) = left.get(&to) else {
+            let (to, name) = (unmodified(btf, to)?, declared.name);
+            let Some((space, "")) = left.get(&to) else {
                 continue;
             };
-            let key = (*space, declared.name.to_owned());
-            let good = own.is_empty() && !declared.name.is_empty();
-            if good && !RESERVED.contains(&declared.name) && !self.types.contains_key(&key) {
-                self.given.insert(to, declared.name.to_owned());
-                self.types.insert(key, to);
+            let free = !name.is_empty() && !RESERVED.contains(&name);
+            if free && self.find(*space, name).is_none() {
+                self.given.insert(to, Cow::Borrowed(name));
+                self.insert(*space, Cow::Borrowed(name), to);
                 left.remove(&to);
             }
         }
         Ok(())
+    }
+
+    /// Makes names for the rest.
+    fn make(&mut self, btf: &Btf<'a>, left: Left<'a>) -> Result<(), SymbolsError> {
+        // The next number for each name, or a flood of equal types would have us try all numbers for each.
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        for (id, (space, name)) in left {
+            let digest = fingerprint(btf, id)?;
+            let base = match name {
+                "" => format!("unnamed_{digest}"),
+                name => format!("{name:.KEPT$}_{digest}"),
+            };
+            let mut free = base.clone();
+            let number = numbers.entry(base.clone()).or_insert(1);
+            while self.find(space, &free).is_some() {
+                *number += 1;
+                free = format!("{base}_{number}");
+            }
+            self.given.insert(id, Cow::Owned(free.clone()));
+            self.insert(space, Cow::Owned(free), id);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, space: Space, name: Cow<'a, str>, id: Id) {
+        self.types.insert((space, name), id);
     }
 }
 
@@ -254,6 +268,17 @@ mod tests {
         assert!(made(0, "x").starts_with("unnamed_"));
         assert_eq!(made(0, "x"), made(7, "x"));
         assert_ne!(made(0, "x"), made(0, "y"));
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let mut table = Table::new();
+        for _ in 0..=MAX_NAMED {
+            table.plain(STRUCT, "", 0);
+        }
+        let bytes = table.bytes();
+        let refused = Names::of(&Btf::parse(&bytes).unwrap());
+        assert!(matches!(refused, Err(SymbolsError::TooManyTypes(_))));
     }
 
     #[test]

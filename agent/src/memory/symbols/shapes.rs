@@ -97,7 +97,7 @@ fn map<K: Serialize, V: Serialize, S: Serializer>(
 /// All types of a kernel.
 pub struct Shapes<'b, 'a> {
     pub btf: &'b Btf<'a>,
-    pub names: Names,
+    pub names: Names<'a>,
     bases: BTreeMap<&'a str, Base>,
 }
 

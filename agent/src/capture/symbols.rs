@@ -54,15 +54,16 @@ impl Artifact for Symbols {
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let release = host.line("proc/sys/kernel/osrelease");
         let named = release.clone().unwrap_or_default();
-        let files = [
-            KALLSYMS.to_owned(),
-            VERSION.to_owned(),
+        for path in [VERSION, KALLSYMS] {
+            text(host, Path::new(path), sink)?;
+        }
+        let of_the_kernel = [
             "sys/kernel/notes".to_owned(),
             format!("boot/System.map-{named}"),
             format!("boot/config-{named}"),
         ];
-        for path in files.into_iter().chain(types(host)) {
-            take(host, Path::new(&path), sink)?;
+        for path in of_the_kernel.into_iter().chain(types(host)) {
+            file(host, Path::new(&path), sink)?;
         }
         if let Ok(physical) = Physical::kcore(host)
             && let Some(text) = physical.vmcoreinfo()
@@ -92,8 +93,19 @@ fn types(host: &Host) -> Vec<String> {
         .collect()
 }
 
-/// Puts a file into the tar. What this kernel does not have is neither an item nor a loss.
-fn take(host: &Host, path: &Path, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+/// Puts a file with a size into the tar, piece by piece. What is not there is neither an item nor a loss.
+fn file(host: &Host, path: &Path, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+    let full = Path::new("/").join(path);
+    match host.root().open(path) {
+        _ if sink.has(&full) => Ok(()),
+        Ok(file) => Ok(sink.file(&full, file)?),
+        Err(error) if error.is_gone() => Ok(()),
+        Err(error) => Ok(sink.lost(&full, &error)?),
+    }
+}
+
+/// Puts a text that the kernel makes up into the tar, in the same way.
+fn text(host: &Host, path: &Path, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
     let full = Path::new("/").join(path);
     if sink.has(&full) {
         return Ok(());

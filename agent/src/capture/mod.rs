@@ -14,7 +14,7 @@ pub mod processes;
 mod recovered;
 pub mod runner;
 pub mod sessions;
-mod sink;
+pub(crate) mod sink;
 pub mod sockets;
 mod sweep;
 pub mod symbols;

@@ -148,11 +148,12 @@ impl<'a> Sink<'a> {
     /// Appends bytes to the memory stream; the answer is memory for the next ones.
     ///
     /// # Errors
-    /// When the artifact has to end.
+    /// When the artifact has to end: what was read is in the stream all the same.
     pub fn memory(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Halt> {
-        self.check()?;
         self.tally.bytes += bytes.len() as u64;
-        Ok(self.bundle.memory().push(Stream::Memory, bytes)?)
+        let buffer = self.bundle.memory().push(Stream::Memory, bytes)?;
+        self.check()?;
+        Ok(buffer)
     }
 
     /// Lets the memory that was captured so far leave the host now.

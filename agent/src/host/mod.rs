@@ -20,7 +20,7 @@ pub use courier::Courier;
 pub use error::HostError;
 pub use file::HostFile;
 pub use folder::{Content, DirEntry, Each, Folder};
-pub use module::{Loading, pipe};
+pub use module::{Loading, Pipe};
 pub use mounts::Foreign;
 pub(crate) use mounts::unescape;
 pub use stat::Stat;

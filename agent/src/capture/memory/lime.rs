@@ -5,7 +5,7 @@
 //! no protection from that). Whatever happens, it is unloaded again, and both are recorded as changes of the host.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use evidence::lime::{LimeError, Piece, Range, Walker};
@@ -16,7 +16,7 @@ use super::image::Image;
 use super::physical::Physical;
 use super::zeros;
 use crate::capture::{CaptureError, Halt};
-use crate::host::{Host, Loading, pipe};
+use crate::host::{Host, Loading, Pipe};
 
 /// The module's name, once it is loaded.
 pub const NAME: &str = "lime";
@@ -70,11 +70,39 @@ fn refusal(errno: Errno) -> String {
 
 /// How bytes come from the module.
 enum Way {
-    Pipe {
-        ours: OwnedFd,
-        theirs: Option<OwnedFd>,
-    },
+    Pipe(Pipe),
     Port(u16),
+}
+
+impl Way {
+    /// The ways that are tried, one after the other.
+    fn all(over_port: bool) -> &'static [fn() -> Result<Self, LimeFailure>] {
+        match over_port {
+            true => &[Self::port],
+            false => &[
+                || Ok(Self::Pipe(Pipe::unnamed(PIECE).map_err(rig)?)),
+                || Ok(Self::Pipe(Pipe::named(PIECE).map_err(rig)?)),
+            ],
+        }
+    }
+
+    fn port() -> Result<Self, LimeFailure> {
+        // Free now: if somebody takes it before LiME does, LiME says so.
+        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(rig)?;
+        Ok(Self::Port(probe.local_addr().map_err(rig)?.port()))
+    }
+
+    fn parameters(&self) -> String {
+        let path = match self {
+            Self::Pipe(pipe) => format!("path={}", pipe.path().display()),
+            Self::Port(port) => format!("path=tcp:{port} localhostonly=1"),
+        };
+        format!("{path} format=lime timeout=0")
+    }
+}
+
+fn rig(error: impl std::fmt::Display) -> LimeFailure {
+    LimeFailure::Rig(error.to_string())
 }
 
 /// Loads `module`, writes what it dumps to `image`, unloads it. `ranges` is what has to come.
@@ -88,54 +116,51 @@ pub fn capture(
     ranges: &[Range],
     image: &mut Image<'_, '_>,
 ) -> Result<Result<(), LimeFailure>, CaptureError> {
-    let mut way = match open_way(over_port) {
-        Ok(way) => way,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    let loading = match host.load_module(NAME, module, &parameters(&way)) {
-        Ok(loading) => loading,
-        Err(error) => return Ok(Err(LimeFailure::Rig(error.to_string()))),
-    };
+    let mut failure = LimeFailure::Nothing;
+    for way in Way::all(over_port) {
+        let loaded = way().and_then(|way| {
+            let loading = host.load_module(NAME, module, &way.parameters());
+            Ok((way, loading.map_err(rig)?))
+        });
+        let dumped = match loaded {
+            Ok((way, loading)) => {
+                let dumped = dump(way, loading, ranges, Physical::kcore(host).ok(), image);
+                host.unload_module(NAME);
+                dumped?
+            }
+            Err(failure) => Err(failure),
+        };
+        match dumped {
+            // The pipe's path, not the module, is what the kernel did not take: the next one has another.
+            Err(LimeFailure::Refused(Errno::ENOENT | Errno::EACCES | Errno::ENXIO))
+            | Err(LimeFailure::Nothing | LimeFailure::Rig(_)) => {
+                failure = dumped.err().unwrap_or(failure)
+            }
+            dumped => return Ok(dumped),
+        }
+    }
+    Ok(Err(failure))
+}
+
+/// Reads what a module dumps while it is being loaded.
+fn dump(
+    mut way: Way,
+    loading: Loading,
+    ranges: &[Range],
+    check: Option<Physical>,
+    image: &mut Image<'_, '_>,
+) -> Result<Result<(), LimeFailure>, CaptureError> {
     let mut dump = Dump {
         walker: Walker::default(),
         expected: ranges,
-        check: Physical::kcore(host).ok(),
+        check,
         image,
     };
     let read = dump.read(&mut way, &loading);
     // Nobody reads any more: a dump that still runs ends with an error of its own.
     drop(way);
     let loaded = loading.end();
-    let ended = dump.end(read, loaded);
-    host.unload_module(NAME);
-    ended
-}
-
-fn open_way(over_port: bool) -> Result<Way, LimeFailure> {
-    let rig = |error: &dyn std::fmt::Display| LimeFailure::Rig(error.to_string());
-    if over_port {
-        // Free now: if somebody takes it before LiME does, LiME says so.
-        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| rig(&error))?;
-        let port = probe.local_addr().map_err(|error| rig(&error))?.port();
-        return Ok(Way::Port(port));
-    }
-    let (ours, theirs) = pipe(PIECE).map_err(|errno| rig(&errno))?;
-    Ok(Way::Pipe {
-        ours,
-        theirs: Some(theirs),
-    })
-}
-
-fn parameters(way: &Way) -> String {
-    use std::os::fd::AsRawFd;
-    let path = match way {
-        Way::Pipe { theirs, .. } => {
-            let number = theirs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-            format!("path=/proc/{}/fd/{number}", std::process::id())
-        }
-        Way::Port(port) => format!("path=tcp:{port} localhostonly=1"),
-    };
-    format!("{path} format=lime timeout=0")
+    dump.end(read, loaded)
 }
 
 /// What is read from LiME, and judged as it comes.
@@ -168,7 +193,7 @@ impl Dump<'_, '_, '_> {
                 socket = connect(*port);
             }
             let fd = match (&*way, &socket) {
-                (Way::Pipe { ours, .. }, _) => Some(ours.as_fd()),
+                (Way::Pipe(pipe), _) => Some(pipe.read.as_fd()),
                 (Way::Port(_), socket) => socket.as_ref().map(AsFd::as_fd),
             };
             let room = buffer.get_mut(filled..).unwrap_or_default();
@@ -176,8 +201,8 @@ impl Dump<'_, '_, '_> {
                 Ok(Some(0)) => return self.flush(buffer, filled, End::Closed),
                 Ok(Some(got)) => {
                     // The module has the pipe open now: with ours closed, its end is the end.
-                    if let Way::Pipe { theirs, .. } = way {
-                        *theirs = None;
+                    if let Way::Pipe(pipe) = way {
+                        pipe.write = None;
                     }
                     (filled, heard) = (filled + got, Instant::now());
                     if filled == PIECE {
@@ -189,9 +214,8 @@ impl Dump<'_, '_, '_> {
                 }
                 Ok(None) if loading.is_over() && socket.is_none() && filled == 0 => {
                     // It ended without ever opening the pipe or the port.
-                    match way {
-                        Way::Pipe { theirs, .. } if theirs.is_none() => {}
-                        _ => return End::Closed,
+                    if !matches!(way, Way::Pipe(pipe) if pipe.write.is_none()) {
+                        return End::Closed;
                     }
                 }
                 Ok(None) if heard.elapsed() >= SILENCE => {
@@ -309,3 +333,6 @@ fn pause() -> Result<Option<usize>, Errno> {
     std::thread::sleep(Duration::from_millis(POLL_MS.into()));
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ fn options(artifact: &str) -> Options {
         arguments: Vec::new(),
         include: vec![artifact.to_owned()],
         exclude: Vec::new(),
+        memory: Default::default(),
         spool: None,
         deadline: None,
         max_file_bytes: u64::MAX,

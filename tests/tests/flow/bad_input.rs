@@ -113,6 +113,53 @@ fn what_can_not_be_used_is_named_and_nothing_is_done() {
             13,
             &["region", "--region"],
         ),
+        (
+            &["collect", "--memory", "lime"],
+            2,
+            &["--lime-modules", "--lime-key"],
+        ),
+        (
+            &["collect", "--lime-modules", "/nonexistent"],
+            2,
+            &["--lime-key"],
+        ),
+        (
+            &[
+                "collect",
+                "--lime-modules",
+                "/",
+                "--lime-key",
+                "/etc/passwd",
+            ],
+            2,
+            &["/etc/passwd", "PEM", "P-256"],
+        ),
+        (
+            &[
+                "collect",
+                "--lime-modules",
+                "/",
+                "--lime-key",
+                "/nonexistent",
+            ],
+            2,
+            &["--lime-key", "/nonexistent"],
+        ),
+        (
+            &["memory", "extract", "/etc", "--to", "/nonexistent/image"],
+            2,
+            &["/nonexistent/image"],
+        ),
+        (
+            &["memory", "extract", "/etc/passwd", "--to", "image"],
+            22,
+            &["/etc/passwd", "collection"],
+        ),
+        (
+            &["memory", "extract", "x", "--to", "y", "--range", "5"],
+            2,
+            &["FIRST-LAST"],
+        ),
         (&["verify", "/nonexistent"], 22, &["/nonexistent"]),
         (&["verify", "/etc"], 22, &["not a collection"]),
         (

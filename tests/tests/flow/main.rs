@@ -15,6 +15,7 @@ mod collection;
 mod directory;
 mod judges;
 mod manners;
+mod memory;
 mod plants;
 mod static_binary;
 mod store_faults;

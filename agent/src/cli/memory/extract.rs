@@ -64,24 +64,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         let (bytes, sha256) = output.finish().map_err(|error| unwritable(&error))?;
         Ok((report, bytes, sha256))
     });
-    let (report, bytes, sha256) = match written {
-        Ok((_, 0, _)) => Err(Failure::new(
-            Exit::NotACollection,
-            format!("{} has no memory there", arguments.collection),
-        )),
-        written => written,
-    }
-    .inspect_err(|_| drop(std::fs::remove_file(&part)))?;
+    let removed = |failure: Failure| {
+        let _ = std::fs::remove_file(&part);
+        failure
+    };
+    let (report, bytes, sha256) = written.map_err(removed)?;
     if report.verdict == Verdict::Altered {
-        report
-            .problems
-            .iter()
-            .for_each(|problem| tell(&format!("problem: {problem}")));
+        let problems = report.problems.iter();
+        problems.for_each(|problem| tell(&format!("problem: {problem}")));
         let message = format!(
             "the collection is altered; what could be read is in {}",
             part.display()
         );
         return Err(Failure::new(Exit::Altered, message));
+    }
+    if bytes == 0 {
+        let message = format!("{} has no memory there", arguments.collection);
+        return Err(removed(Failure::new(Exit::NotACollection, message)));
     }
     std::fs::rename(&part, &arguments.to).map_err(|error| unwritable(&error))?;
     print(&format!(
@@ -221,13 +220,22 @@ impl Tap for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn write(format: Format, only: Option<&str>, cut: usize) -> (Vec<u8>, u64) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image");
         let only = only.map(|text| addresses(text).unwrap());
-        let mut output = Output::new(File::create_new(&path).unwrap(), format, only);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        let mut read_back = file.try_clone().unwrap();
+        let mut output = Output::new(file, format, only);
         for (first, content) in [(0x1000, [1; 64]), (0x2000, [2; 64])] {
             output.memory(&Piece::Start(Range::new(first, first + 63).unwrap()));
             let bytes = if first == 0x2000 {
@@ -241,7 +249,10 @@ mod tests {
             }
         }
         let (bytes, _) = output.finish().unwrap();
-        (std::fs::read(path).unwrap(), bytes)
+        let mut image = Vec::new();
+        read_back.rewind().unwrap();
+        read_back.read_to_end(&mut image).unwrap();
+        (image, bytes)
     }
 
     fn header(first: u64, last: u64) -> [u8; 32] {

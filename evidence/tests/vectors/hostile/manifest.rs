@@ -170,7 +170,7 @@ fn values() -> Vec<Vector> {
             "manifest-stream-missing",
             &["mismatch"],
             "The manifest does not state the totals of a stream.",
-            with_memory(|manifest| drop(manifest.streams.pop())),
+            with_memory(|manifest| manifest.streams.truncate(1)),
         ),
         Vector::altered(
             "manifest-inventory-hash",

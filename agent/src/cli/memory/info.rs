@@ -56,6 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Image::File(path) => of_file(open(&path)?)?,
     };
     let exit = match info.verdict {
+        Some(Verdict::Altered) => Exit::Altered,
         _ if info.ranges.is_empty() => Exit::NotACollection,
         Some(verdict) => verdict.exit(),
         None if info.whole => Exit::Complete,

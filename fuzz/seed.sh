@@ -2,7 +2,7 @@
 # Fills corpus/ from the vectors, so that fuzzing starts inside of the format and not before its first magic number.
 set -eu
 cd "$(dirname "$0")"
-for target in chain contents entry frame link manifest receipt tar verify; do
+for target in chain contents entry frame iomem kcore lime link manifest receipt tar verify; do
 	mkdir -p "corpus/$target"
 done
 
@@ -28,6 +28,8 @@ for collection in ../evidence/vectors/*/*/collection; do
 		fi
 		number=$((number + 1))
 	done
+	[ ! -f "$collection/memory/00000.lime.zst" ] ||
+		cat "$collection"/memory/*.lime.zst | zstd -dcq 2>/dev/null | head -c 20000 >"corpus/lime/$name" || :
 	first=$collection/evidence/00000.tar.zst
 	[ -f "$first" ] || continue
 	cp "$first" "corpus/link/$name"
@@ -40,3 +42,5 @@ done
 cat corpus/tar/* | tr '\0' '\n' | grep -a '^{"path' | sort -u | head -n 200 | awk '{ printf "%s", $0 > ("corpus/entry/" NR); close("corpus/entry/" NR) }'
 hash=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 printf '{"artifacts":4,"bytes":2,"chain_head":"%s","ended_utc_ns":1,"exit_code":3,"incomplete":1,"manifest_sha256":null,"manifest_version_id":null,"members":3,"prefix":"c/h/1","receipt_version":1,"result":"partial","segments":1,"started_utc_ns":-1,"tool_sha256":"%s","tool_version":"0.1.0"}' $hash $hash >corpus/receipt/partial
+cp ../agent/tests/fixtures/memory/iomem*.txt corpus/iomem/
+cp ../agent/tests/fixtures/memory/kcore-head*.bin corpus/kcore/

@@ -1,5 +1,7 @@
 //! The agent's readers of `/proc`, netlink and the system's own records: not to panic, and to end, is all they promise.
 
+use exhibit_agent::capture::memory::iomem;
+use exhibit_agent::capture::memory::kcore::{Layout, notes};
 use exhibit_agent::capture::network;
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
@@ -28,11 +30,29 @@ pub const TARGETS: &[Target] = &[
     ("netlink", netlink),
     ("rtnetlink", rtnetlink),
     ("network_texts", network_texts),
+    ("iomem", |bytes| {
+        drop(iomem::ram(&String::from_utf8_lossy(bytes)))
+    }),
+    ("kcore", core),
     ("btf", btf),
     ("kallsyms", |bytes| drop(Kallsyms::parse(bytes))),
     ("vmcoreinfo", vmcoreinfo),
     ("symbols", written),
 ];
+
+/// What a layout finds lies within numbers that a file can have.
+fn core(bytes: &[u8]) {
+    notes(bytes).take(10_000).for_each(drop);
+    let Ok(layout) = Layout::parse(bytes) else {
+        return;
+    };
+    layout.vmcoreinfo(bytes);
+    for address in [0, 0x1000, 1 << 20, 1 << 32, u64::MAX] {
+        if let Some((offset, follow)) = layout.locate(address) {
+            assert!(follow > 0 && i64::try_from(offset + (follow - 1)).is_ok());
+        }
+    }
+}
 
 /// The first byte chooses the family.
 fn each_family(bytes: &[u8], parse: impl Fn(Family, &[u8])) {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use evidence::frame::{Unpacker, skippable};
 use evidence::inventory::Entry;
 use evidence::keys::Stream;
+use evidence::lime::{HEADER_BYTES, LimeError, Piece, Walker};
 use evidence::member::{END_OF_ARCHIVE, Reader, padding};
 use evidence::segment::{Builder, TARGET_BYTES, read_link};
 use evidence::verify::{Limits, Verdict, verify};
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
         )
     }),
     ("frame", frames),
+    ("lime", lime),
     ("link", link),
     ("manifest", |bytes| {
         same(
@@ -55,6 +57,26 @@ pub fn run(name: &str, bytes: &[u8]) {
         .chain(agent::TARGETS)
         .find(|(known, _)| *known == name);
     target.expect("a target of this name is in TARGETS").1(bytes);
+}
+
+/// Whatever the pieces, the same ranges are found, and each is where its header says.
+fn lime(bytes: &[u8]) {
+    let walk = |size: usize| {
+        let (mut walker, mut content) = (Walker::default(), 0);
+        for mut piece in bytes.chunks(size) {
+            while let Some(piece) = walker.step(&mut piece)? {
+                if let Piece::Bytes { bytes, .. } = piece {
+                    content += bytes.len();
+                }
+            }
+        }
+        Ok::<_, LimeError>((walker.ranges().to_vec(), walker.finish().err(), content))
+    };
+    let (whole, in_pieces) = (walk(bytes.len().max(1)), walk(7));
+    assert_eq!(whole, in_pieces);
+    if let Ok((ranges, None, content)) = whole {
+        assert_eq!(bytes.len(), content + ranges.len() * HEADER_BYTES);
+    }
 }
 
 fn same<T: AsRef<[u8]>, E>(written: Result<T, E>, read: &[u8]) {

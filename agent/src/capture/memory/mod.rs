@@ -9,19 +9,18 @@ pub mod kcore;
 pub mod lime;
 pub mod module;
 pub mod physical;
+mod prospect;
 pub mod risks;
 mod zeros;
 
-use std::time::Instant;
-
 use evidence::frame::RAW_BYTES;
 use evidence::lime::Range;
-use serde::Serialize;
 
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
 use crate::host::{Host, HostError, SMALL};
 use image::Image;
 use physical::{OpenError, Physical};
+pub use prospect::{Prospect, WayProspect};
 
 /// Which ways may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,68 +149,7 @@ impl Artifact for Memory {
     }
 }
 
-/// What each way promises, for who asks before.
-#[derive(Debug, Serialize)]
-pub struct Prospect {
-    /// Bytes of System RAM, or why that is unknown.
-    pub ram: Result<u64, String>,
-    pub ways: Vec<WayProspect>,
-}
-
-/// What one way promises.
-#[derive(Debug, Serialize)]
-pub struct WayProspect {
-    pub name: &'static str,
-    /// Why it would not work; absent when nothing speaks against it.
-    pub why_not: Option<String>,
-    /// Seconds that reading all of memory takes at the speed of a sample, hashing and sending aside.
-    pub seconds: Option<f64>,
-}
-
-impl Prospect {
-    /// Whether one of the ways promises an image.
-    pub fn works(&self) -> bool {
-        self.ram.is_ok() && self.ways.iter().any(|way| way.why_not.is_none())
-    }
-}
-
 impl Memory {
-    /// Which way would work, found out without changing anything.
-    pub fn check(&self, host: &Host) -> Prospect {
-        let ranges = ram(host);
-        let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
-        let first = ranges
-            .as_ref()
-            .ok()
-            .and_then(|ranges| ranges.last().copied());
-        let of_file = |opened: Result<Physical, OpenError>| {
-            let sampled = opened.and_then(|physical| Ok(sample(&physical, first)?));
-            match sampled {
-                Ok(speed) => (None, speed.map(|speed| bytes as f64 / speed)),
-                Err(error) => match refused(host, &error) {
-                    Tried::Failed { why, .. } => (Some(why), None),
-                    Tried::Captured => (None, None),
-                },
-            }
-        };
-        let way = |way: &Way| {
-            let (why_not, seconds) = match way {
-                Way::Lime => (self.module(host).err().map(|(why, _)| why), None),
-                Way::Kcore => of_file(Physical::kcore(host)),
-                Way::Crash => of_file(Physical::crash(host)),
-            };
-            WayProspect {
-                name: way.name(),
-                why_not,
-                seconds,
-            }
-        };
-        Prospect {
-            ways: self.ways().iter().map(way).collect(),
-            ram: ranges.map(|_| bytes).map_err(|error| error.to_string()),
-        }
-    }
-
     fn lime(
         &self,
         host: &Host,
@@ -301,53 +239,36 @@ fn file(
         return Ok(refused(host, &error.into()));
     }
     let mut image = Image::new(sink, source, sum(ranges));
-    let (mut buffer, mut holes) = (Vec::new(), Vec::new());
-    for range in ranges {
-        image.write(range.header().to_vec())?;
-        image.start(*range)?;
-        let mut address = range.first();
-        while address <= range.last() {
-            let left = range.last() - address + 1;
-            let want = usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES);
-            let read = physical.read(address, want, buffer, &mut holes);
-            let bytes = match read {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    image.end()?;
-                    return Err(CaptureError::host(source)(error));
-                }
-            };
-            holes.drain(..).for_each(|hole| image.hole(hole));
-            image.content(&bytes);
-            address += bytes.len() as u64;
-            buffer = match image.write(bytes) {
-                Ok(buffer) => buffer,
-                Err(halt) => {
-                    image.end()?;
-                    return Err(halt.into());
-                }
-            };
-        }
-        image.end()?;
-    }
-    Ok(Tried::Captured)
+    let read = ranges
+        .iter()
+        .try_for_each(|range| read_range(&physical, source, *range, &mut image));
+    // What was read of a range is told, also when it ends early.
+    image.end()?;
+    read.map(|()| Tried::Captured)
 }
 
-/// Bytes a second at which the start of `range` is read; `None` when there is too little of it to tell.
-fn sample(physical: &Physical, range: Option<Range>) -> Result<Option<f64>, HostError> {
-    const SAMPLE: u64 = 64 << 20;
-    let Some(range) = range else { return Ok(None) };
-    let (started, mut bytes, mut holes) = (Instant::now(), Vec::new(), Vec::new());
-    let length = range.len().min(SAMPLE);
-    let mut done = 0;
-    while done < length {
-        let want = usize::try_from(length - done)
-            .unwrap_or(RAW_BYTES)
-            .min(RAW_BYTES);
-        bytes = physical.read(range.first() + done, want, bytes, &mut holes)?;
-        done += want as u64;
+/// Reads one range into the image.
+fn read_range(
+    physical: &Physical,
+    source: &str,
+    range: Range,
+    image: &mut Image<'_, '_>,
+) -> Result<(), CaptureError> {
+    let mut buffer = image.write(range.header().to_vec())?;
+    image.start(range)?;
+    let (mut address, mut holes) = (range.first(), Vec::new());
+    while address <= range.last() {
+        let left = range.last() - address + 1;
+        let want = usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES);
+        let bytes = physical
+            .read(address, want, buffer, &mut holes)
+            .map_err(CaptureError::host(source))?;
+        holes.drain(..).for_each(|hole| image.hole(hole));
+        image.content(&bytes);
+        address += bytes.len() as u64;
+        buffer = image.write(bytes)?;
     }
-    Ok((length == SAMPLE).then(|| length as f64 / started.elapsed().as_secs_f64()))
+    Ok(())
 }
 
 /// Why a file of the kernel's can not be read, with what explains it.

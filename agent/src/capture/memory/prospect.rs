@@ -1,0 +1,91 @@
+//! Which way to memory would work, found out without changing anything.
+
+use std::time::Instant;
+
+use evidence::frame::RAW_BYTES;
+use evidence::lime::Range;
+use serde::Serialize;
+
+use super::physical::{OpenError, Physical};
+use super::{Memory, Tried, Way, ram, refused, sum};
+use crate::host::{Host, HostError};
+
+/// What each way promises, for who asks before.
+#[derive(Debug, Serialize)]
+pub struct Prospect {
+    /// Bytes of System RAM, or why that is unknown.
+    pub ram: Result<u64, String>,
+    pub ways: Vec<WayProspect>,
+}
+
+/// What one way promises.
+#[derive(Debug, Serialize)]
+pub struct WayProspect {
+    pub name: &'static str,
+    /// Why it would not work; absent when nothing speaks against it.
+    pub why_not: Option<String>,
+    /// Seconds that reading all of memory takes at the speed of a sample, hashing and sending aside.
+    pub seconds: Option<f64>,
+}
+
+impl Prospect {
+    /// Whether one of the ways promises an image.
+    pub fn works(&self) -> bool {
+        self.ram.is_ok() && self.ways.iter().any(|way| way.why_not.is_none())
+    }
+}
+
+impl Memory {
+    /// Which way would work, found out without changing anything.
+    pub fn check(&self, host: &Host) -> Prospect {
+        let ranges = ram(host);
+        let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
+        let first = ranges
+            .as_ref()
+            .ok()
+            .and_then(|ranges| ranges.last().copied());
+        let of_file = |opened: Result<Physical, OpenError>| {
+            let sampled = opened.and_then(|physical| Ok(sample(&physical, first)?));
+            match sampled {
+                Ok(speed) => (None, speed.map(|speed| bytes as f64 / speed)),
+                Err(error) => match refused(host, &error) {
+                    Tried::Failed { why, .. } => (Some(why), None),
+                    Tried::Captured => (None, None),
+                },
+            }
+        };
+        let way = |way: &Way| {
+            let (why_not, seconds) = match way {
+                Way::Lime => (self.module(host).err().map(|(why, _)| why), None),
+                Way::Kcore => of_file(Physical::kcore(host)),
+                Way::Crash => of_file(Physical::crash(host)),
+            };
+            WayProspect {
+                name: way.name(),
+                why_not,
+                seconds,
+            }
+        };
+        Prospect {
+            ways: self.ways().iter().map(way).collect(),
+            ram: ranges.map(|_| bytes).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Bytes a second at which the start of `range` is read; `None` when there is too little of it to tell.
+fn sample(physical: &Physical, range: Option<Range>) -> Result<Option<f64>, HostError> {
+    const SAMPLE: u64 = 64 << 20;
+    let Some(range) = range else { return Ok(None) };
+    let (started, mut bytes, mut holes) = (Instant::now(), Vec::new(), Vec::new());
+    let length = range.len().min(SAMPLE);
+    let mut done = 0;
+    while done < length {
+        let want = usize::try_from(length - done)
+            .unwrap_or(RAW_BYTES)
+            .min(RAW_BYTES);
+        bytes = physical.read(range.first() + done, want, bytes, &mut holes)?;
+        done += want as u64;
+    }
+    Ok((length == SAMPLE).then(|| length as f64 / started.elapsed().as_secs_f64()))
+}

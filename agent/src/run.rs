@@ -123,7 +123,7 @@ pub fn run(
     let shape = bundle::Shape {
         level: options.level,
         workers: options.workers,
-        memory_segment: segment::target_bytes(capture::memory::managed_bytes(host)),
+        memory_segment: segment::target_bytes(host.managed_memory()),
     };
     let mut bundle = Writer::start(chain, shape, Box::new(queue.take()))?;
 

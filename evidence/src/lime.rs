@@ -170,6 +170,11 @@ impl Walker {
         &self.ranges
     }
 
+    /// The start of a header of which the rest is yet to come.
+    pub fn pending(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Takes what it understands off the front of `bytes`; `None` when it needs more.
     ///
     /// # Errors

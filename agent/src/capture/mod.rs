@@ -92,8 +92,9 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
-        Box::new(memory::Memory::new(plan.clone())),
+        // Small, and without them the image is of little use.
         Box::new(symbols::Symbols),
+        Box::new(memory::Memory::new(plan.clone())),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(processes::Processes),

@@ -52,7 +52,7 @@ impl Artifact for Symbols {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let release = host.line("proc/sys/kernel/osrelease");
+        let release = host.release();
         let named = release.clone().unwrap_or_default();
         for path in [VERSION, KALLSYMS] {
             text(host, Path::new(path), sink)?;

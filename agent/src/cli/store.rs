@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use aws_sdk_s3::types::ObjectLockMode;
 use clap::{Args, ValueEnum};
@@ -168,21 +169,24 @@ fn credentials(file: Option<&Path>) -> Result<CredentialSource, Failure> {
     match file {
         None => Ok(CredentialSource::Chain),
         Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            let read = std::io::Read::read_to_string(
-                &mut std::io::Read::take(std::io::stdin(), MAX_FILE),
-                &mut text,
-            );
-            read.map_err(|error| {
-                Failure::new(
-                    Exit::Credentials,
-                    format!("standard input can not be read: {error}"),
-                )
-            })?;
-            Ok(CredentialSource::Given(text))
+            Ok(CredentialSource::Given(standard_input()?.to_owned()))
         }
         Some(path) => Ok(CredentialSource::File(path.to_owned())),
     }
+}
+
+/// What standard input holds: read once, for all stores of a run.
+fn standard_input() -> Result<&'static str, Failure> {
+    static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
+    let read = || {
+        let (mut text, input) = (String::new(), std::io::stdin());
+        std::io::Read::read_to_string(&mut std::io::Read::take(input, MAX_FILE), &mut text)
+            .map(|_| text)
+            .map_err(|error| format!("standard input can not be read: {error}"))
+    };
+    let text = TEXT.get_or_init(read).as_ref();
+    text.map(String::as_str)
+        .map_err(|message| Failure::new(Exit::Credentials, message))
 }
 
 fn locking(arguments: &LockArguments) -> Result<Lock, Failure> {

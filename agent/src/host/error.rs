@@ -26,6 +26,8 @@ pub enum HostError {
     TooMuch,
     #[error("/proc is not the kernel's: nothing can be opened safely")]
     NoProc,
+    #[error("something is mounted over it: what it shows is not the kernel's")]
+    Covered,
     #[error("only a live system has this")]
     NotLive,
 }
@@ -46,9 +48,12 @@ impl HostError {
         match self {
             Self::Os(Errno::ENOENT | Errno::ESRCH) => Status::Vanished,
             Self::Os(Errno::EACCES | Errno::EPERM) => Status::Denied,
-            Self::Os(_) | Self::Stuck | Self::TooDeep | Self::Changed | Self::NoProc => {
-                Status::Failed
-            }
+            Self::Os(_)
+            | Self::Stuck
+            | Self::TooDeep
+            | Self::Changed
+            | Self::NoProc
+            | Self::Covered => Status::Failed,
             Self::TooMuch => Status::Truncated,
             Self::TimedOut => Status::TimedOut,
             Self::Link | Self::Foreign(_) | Self::NotLive => Status::Skipped,

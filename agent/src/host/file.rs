@@ -4,9 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek, read};
 
+use super::folder::SYSFS_MAGIC;
 use super::{Courier, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
@@ -36,6 +38,18 @@ impl HostFile {
     /// Metadata when it was opened.
     pub fn stat(&self) -> &Stat {
         &self.stat
+    }
+
+    /// Whether the kernel makes it up, as all of `/proc` and `/sys`.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn is_made_up(&self) -> Result<bool, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let kind = self
+            .courier
+            .call(move || Ok(fstatfs(&*fd)?.filesystem_type()))?;
+        Ok(matches!(kind, PROC_SUPER_MAGIC | SYSFS_MAGIC))
     }
 
     /// Size now, in bytes: logs grow while they are read.

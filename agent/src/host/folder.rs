@@ -17,7 +17,7 @@ use super::file::HostFile;
 use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Magic number of sysfs (`include/uapi/linux/magic.h`), which nix 0.32 has no name for.
-const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
+pub(super) const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 /// Magic number of the file system of namespaces (`include/uapi/linux/magic.h`).
 const NSFS_MAGIC: FsType = FsType(0x6E73_6673);
 /// Most entries of one directory that are read.
@@ -173,18 +173,25 @@ impl Folder {
     /// [`HostError::NotAFile`] for anything else, which is not even opened.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
         let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
-            open_kind(folder.as_fd(), name, FileType::File)
+            open_kind(folder.as_fd(), name, FileType::File, |_| true)
         })?;
         Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
     }
 
-    /// The character device at `path`, of those few that are evidence themselves.
+    /// The character device at `path`, of those few that are evidence themselves, when it has this number: opening
+    /// another one may do anything.
     ///
     /// # Errors
     /// [`HostError::NotAFile`] for anything else, which is not opened.
-    pub fn open_device(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
-        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
-            open_kind(folder.as_fd(), name, FileType::CharDevice)
+    pub fn open_device(
+        &self,
+        path: impl AsRef<Path>,
+        device: (u32, u32),
+    ) -> Result<HostFile, HostError> {
+        let (_, (fd, stat)) = self.at(path.as_ref(), move |folder, name| {
+            open_kind(folder.as_fd(), name, FileType::CharDevice, |stat| {
+                stat.device == device
+            })
         })?;
         Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
     }
@@ -362,11 +369,12 @@ fn open_kind(
     folder: BorrowedFd<'_>,
     name: &CString,
     kind: FileType,
+    fits: impl Fn(&Stat) -> bool,
 ) -> Result<(OwnedFd, Stat), HostError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let path = openat(folder, name.as_c_str(), flags, Mode::empty())?;
     let stat = sys::stat(path.as_fd(), c"", false)?;
-    if stat.file_type() != kind {
+    if stat.file_type() != kind || !fits(&stat) {
         return Err(HostError::NotAFile(stat.file_type()));
     }
     if let Some(kind) = Foreign::kind_of(file_system(&path)?) {
@@ -434,7 +442,7 @@ fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostErr
             | OFlag::O_CLOEXEC;
         (openat(folder, name.as_c_str(), flags, Mode::empty())?, None)
     } else {
-        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File)?;
+        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
         (fd, Some(stat))
     };
     // One byte more than the cap tells whether there is more.

@@ -94,6 +94,43 @@ impl Host {
         mounts::over_proc(&self.root, self.own.unwrap_or(1))
     }
 
+    /// A file below `/proc` or `/sys` that must be the kernel's own, and nobody's in its place.
+    ///
+    /// # Errors
+    /// [`HostError::Covered`] when something is mounted over it; otherwise as [`Folder::open`].
+    pub fn kernels_own(&self, path: &str) -> Result<HostFile, HostError> {
+        let file = self.root.open(path)?;
+        let full = Path::new("/").join(path);
+        let mounted = self.mounts_over_proc();
+        let covered = mounted.iter().any(|point| full.starts_with(point));
+        match covered || (self.live && !file.is_made_up()?) {
+            true => Err(HostError::Covered),
+            false => Ok(file),
+        }
+    }
+
+    /// RAM in bytes, as the kernel counts what it manages: sysinfo(2), or the recorded `/proc/meminfo`.
+    pub fn managed_memory(&self) -> u64 {
+        if self.live {
+            return nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
+        }
+        let line = self.line("proc/meminfo").unwrap_or_default();
+        let kib = line
+            .strip_prefix("MemTotal:")
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.map_or(0, |kib| kib.saturating_mul(1 << 10))
+    }
+
+    /// The kernel's release: uname(2), or the recorded `/proc`.
+    pub fn release(&self) -> Option<String> {
+        match self.live {
+            true => nix::sys::utsname::uname()
+                .ok()
+                .map(|name| name.release().to_string_lossy().into_owned()),
+            false => self.line("proc/sys/kernel/osrelease"),
+        }
+    }
+
     /// Reads that never returned, each with a thread that waits for it.
     pub fn abandoned_reads(&self) -> u32 {
         self.courier.abandoned()
@@ -107,7 +144,7 @@ impl Host {
             .clone()
     }
 
-    fn changed(&self, line: String) {
+    pub(crate) fn changed(&self, line: String) {
         self.changes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

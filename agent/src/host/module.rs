@@ -2,77 +2,106 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use evidence::Digest;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, open};
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::pthread::pthread_kill;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{UnlinkatFlags, mkdir, mkfifo, pipe2, unlink, unlinkat, write};
 
+use super::Host;
 use super::folder::own_descriptor;
-use super::{Host, HostError};
 
+/// The signal that ends a call which loads a module.
+const INTERRUPT: Signal = Signal::SIGUSR1;
 /// How long a module that has done its work may take to say so.
-const ENDING: Duration = Duration::from_secs(30);
+const ENDING: Duration = Duration::from_secs(10);
 /// How often, and with which pause, the kernel is asked to let go of a module that it still uses.
 const UNLOADS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(10);
 
-/// A module that is being loaded: its first call may go on for as long as it likes.
-pub struct Loading {
-    answer: Receiver<Result<(), Errno>>,
-    early: std::cell::OnceCell<Result<(), Errno>>,
+/// A module that is being loaded: its first call may go on for as long as it likes. Whatever happens, it is unloaded.
+pub struct Loading<'h> {
+    /// Where what is done is recorded, and the module's name; a stand-in for tests has neither.
+    host: Option<(&'h Host, &'static str)>,
+    thread: JoinHandle<Result<(), Errno>>,
 }
 
-impl Loading {
-    /// What `load` does on a thread of its own.
+impl<'h> Loading<'h> {
+    /// What `load` does on a thread of its own, which only [`INTERRUPT`] reaches: a signal in the middle of a write
+    /// makes a module lose bytes.
     ///
     /// # Errors
     /// When there is no thread for it.
     pub(crate) fn start(
         load: impl FnOnce() -> Result<(), Errno> + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (reply, answer) = channel();
-        thread::Builder::new()
+        // Without a handler the signal would end the program, with one it ends the call.
+        signal_hook::flag::register(INTERRUPT as i32, Arc::default())?;
+        let alone = move || {
+            let mut signals = SigSet::all();
+            signals.remove(INTERRUPT);
+            let _ = signals.thread_block();
+            load()
+        };
+        let thread = thread::Builder::new()
             .name("load".to_owned())
-            // Nobody may wait for the answer any more.
-            .spawn(move || reply.send(load()).unwrap_or_default())?;
-        Ok(Self {
-            answer,
-            early: std::cell::OnceCell::new(),
-        })
+            .spawn(alone)?;
+        Ok(Self { host: None, thread })
     }
 
     /// Whether the call has returned.
     pub fn is_over(&self) -> bool {
-        if self.early.get().is_none() {
-            match self.answer.try_recv() {
-                Ok(result) => drop(self.early.set(result)),
-                Err(TryRecvError::Disconnected) => drop(self.early.set(Err(Errno::EINTR))),
-                Err(TryRecvError::Empty) => {}
-            }
-        }
-        self.early.get().is_some()
+        self.thread.is_finished()
     }
 
-    /// What the call returned.
+    /// What the call returned; then the module is unloaded, unless the kernel never took it.
     ///
     /// # Errors
     /// The kernel's; ETIMEDOUT when the call does not return although nobody reads from the module any more.
     pub fn end(self) -> Result<(), Errno> {
-        let late = || match self.answer.recv_timeout(ENDING) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(Errno::ETIMEDOUT),
-            Err(RecvTimeoutError::Disconnected) => Err(Errno::EINTR),
+        let Self { host, thread } = self;
+        let result = match finished(&thread) {
+            true => thread.join().unwrap_or(Err(Errno::EINTR)),
+            false => Err(Errno::ETIMEDOUT),
         };
-        self.early.get().copied().unwrap_or_else(late)
+        if let Some((host, name)) = host {
+            host.changed(match result {
+                Ok(()) => format!("the module {name} was loaded"),
+                Err(errno) => format!("loading the module {name} ended with {errno:?}"),
+            });
+            // What the kernel refused is not there, or is somebody else's.
+            if matches!(result, Ok(()) | Err(Errno::EINTR | Errno::ETIMEDOUT)) {
+                host.unload_module(name);
+            }
+        }
+        result
+    }
+}
+
+/// Waits for the call to return; one that does not is interrupted.
+fn finished(thread: &JoinHandle<Result<(), Errno>>) -> bool {
+    let wait = |time: Duration| {
+        let until = Instant::now() + time;
+        while !thread.is_finished() && Instant::now() < until {
+            thread::sleep(POLL);
+        }
+        thread.is_finished()
+    };
+    wait(ENDING) || {
+        let _ = pthread_kill(thread.as_pthread_t(), INTERRUPT);
+        wait(ENDING)
     }
 }
 
@@ -83,18 +112,22 @@ impl Host {
     /// When there is no memory file or thread for it; what the kernel says of the module comes by [`Loading`].
     pub fn load_module(
         &self,
-        name: &str,
+        name: &'static str,
         module: &[u8],
         parameters: &str,
-    ) -> Result<Loading, HostError> {
-        let file = sealed(module)?;
-        let text = CString::new(parameters).map_err(|_| HostError::Os(Errno::EINVAL))?;
+    ) -> Result<Loading<'_>, std::io::Error> {
+        let file = in_memory(module)?;
+        let text = CString::new(parameters)?;
         let sha256 = Digest::of(module);
+        let load = move || finit_module(&file, &text, ModuleInitFlags::empty());
+        let loading = Loading::start(load)?;
         self.changed(format!(
             "asked the kernel to load the module {name} (SHA-256 {sha256}) with `{parameters}`"
         ));
-        let load = move || finit_module(&file, &text, ModuleInitFlags::empty());
-        Loading::start(load).map_err(|_| HostError::Stuck)
+        Ok(Loading {
+            host: Some((self, name)),
+            ..loading
+        })
     }
 
     /// Unloads a module, and records whether the kernel did. One that is not there is no matter.
@@ -119,19 +152,20 @@ impl Host {
 }
 
 /// A file in memory with `content`, open for reading alone: the kernel takes no module from one that may be written.
-fn sealed(content: &[u8]) -> Result<OwnedFd, HostError> {
+fn in_memory(content: &[u8]) -> Result<OwnedFd, Errno> {
     let writable = memfd_create(c"module", MFdFlags::MFD_CLOEXEC)?;
     let mut rest = content;
     while !rest.is_empty() {
         let written = write(&writable, rest)?;
         rest = rest.get(written..).unwrap_or_default();
     }
-    Ok(own_descriptor(&writable, OFlag::O_RDONLY)?)
+    own_descriptor(&writable, OFlag::O_RDONLY)
 }
 
 /// A pipe that a module of the kernel can open by a path, as it opens a file.
 pub struct Pipe {
-    pub read: OwnedFd,
+    /// Ours; without it the module's writes fail.
+    pub read: Option<OwnedFd>,
     /// Kept until the module has opened it: without a writer the pipe would end at once.
     pub write: Option<OwnedFd>,
     path: PathBuf,
@@ -145,11 +179,12 @@ impl Pipe {
     /// # Errors
     /// As the kernel says.
     pub fn unnamed(size: usize) -> Result<Self, Errno> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         widen(&read, size);
-        let path = format!("/proc/{}/fd/{}", std::process::id(), write.as_raw_fd());
+        // Never by our number: where `/proc` is another namespace's, that is somebody else.
+        let path = format!("/proc/self/fd/{}", write.as_raw_fd());
         Ok(Self {
-            read,
+            read: Some(read),
             write: Some(write),
             path: path.into(),
             folder: None,
@@ -188,7 +223,7 @@ impl Pipe {
         let (read, write) = opened.inspect_err(|_| remove(&folder))?;
         widen(&read, size);
         Ok(Self {
-            read,
+            read: Some(read),
             write: Some(write),
             path,
             folder: Some(folder),
@@ -239,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_call_that_has_not_returned_is_not_over() {
-        let (go, wait) = channel::<()>();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
         let loading = Loading::start(move || wait.recv().map_err(|_| Errno::EPERM)).unwrap();
         assert!(!loading.is_over());
         go.send(()).unwrap();
@@ -249,5 +284,16 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(failed.end(), Err(Errno::ENOEXEC));
+    }
+
+    #[test]
+    fn a_call_that_does_not_return_is_interrupted() {
+        // Nobody ever writes into the pipe, and only a signal ends the wait for it.
+        let endless = || {
+            let (read, _write) = pipe2(OFlag::O_CLOEXEC)?;
+            nix::unistd::read(&read, &mut [0; 1]).map(drop)
+        };
+        let loading = Loading::start(endless).unwrap();
+        assert_eq!(loading.end(), Err(Errno::EINTR));
     }
 }

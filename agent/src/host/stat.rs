@@ -31,6 +31,8 @@ pub struct Stat {
     pub inode: u64,
     pub major: u32,
     pub minor: u32,
+    /// Of a device: its own number, `major:minor`.
+    pub device: (u32, u32),
     pub atime: Timestamp,
     pub mtime: Timestamp,
     pub ctime: Timestamp,

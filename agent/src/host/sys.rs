@@ -55,6 +55,7 @@ pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<
         inode: raw.stx_ino,
         major: raw.stx_dev_major,
         minor: raw.stx_dev_minor,
+        device: (raw.stx_rdev_major, raw.stx_rdev_minor),
         atime: time(raw.stx_atime),
         mtime: time(raw.stx_mtime),
         ctime: time(raw.stx_ctime),

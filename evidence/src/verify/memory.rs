@@ -15,10 +15,13 @@ const ARTIFACT: &str = "memory";
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) ranges: Vec<Range>,
+    /// Bytes that the last range lacks.
+    pub(super) missing: u64,
     pub(super) problems: Vec<Problem>,
 }
 
-/// Reads the stream to its end. It may end early when the run did, or when the manifest says that memory is partial.
+/// Reads the stream to its end. It may end early when the run did, or when the manifest says that not all of memory was
+/// captured.
 pub(super) fn check(
     raw: &mut RawStream<'_>,
     manifest: Option<&Manifest>,
@@ -26,17 +29,22 @@ pub(super) fn check(
 ) -> Memory {
     let mut walker = Walker::default();
     let walked = walk(raw, &mut walker, tap);
-    let mut memory = Memory {
-        ranges: walker.ranges().to_vec(),
-        problems: Vec::new(),
-    };
-    let may_be_cut = raw.stopped() || manifest.is_none_or(is_partial);
+    let ranges = walker.ranges().to_vec();
     let error = walked.and_then(|()| walker.finish()).err();
+    let missing = match error {
+        Some(LimeError::CutRange { missing, .. }) => missing,
+        _ => 0,
+    };
+    let may_be_cut = raw.stopped() || manifest.is_none_or(is_not_all);
     let error = error.filter(|error| !(error.is_cut() && may_be_cut));
-    memory
-        .problems
-        .extend(error.map(|error| Problem::Lime(error.to_string())));
-    memory
+    Memory {
+        ranges,
+        missing,
+        problems: error
+            .map(|error| Problem::Lime(error.to_string()))
+            .into_iter()
+            .collect(),
+    }
 }
 
 fn walk(raw: &mut RawStream<'_>, walker: &mut Walker, tap: &mut dyn Tap) -> Result<(), LimeError> {
@@ -51,9 +59,9 @@ fn walk(raw: &mut RawStream<'_>, walker: &mut Walker, tap: &mut dyn Tap) -> Resu
     Ok(())
 }
 
-fn is_partial(manifest: &Manifest) -> bool {
+fn is_not_all(manifest: &Manifest) -> bool {
     manifest
         .artifacts
         .iter()
-        .any(|report| report.name == ARTIFACT && report.outcome == Outcome::Partial)
+        .any(|report| report.name == ARTIFACT && report.outcome != Outcome::Captured)
 }

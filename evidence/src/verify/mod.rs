@@ -90,6 +90,8 @@ pub struct Report {
     pub members: u64,
     /// Ranges of physical memory that start in the memory stream.
     pub memory: Vec<Range>,
+    /// Bytes that the last of them lacks, because the stream was cut.
+    pub memory_missing: u64,
     /// What the manifest says is missing.
     pub reasons: Vec<String>,
     /// Segments behind one that never arrived: each whole on its own, none of them counted or looked into above.
@@ -228,6 +230,7 @@ pub fn verify_with(
         raw_bytes: totals.raw_bytes,
         members: totals.members,
         memory: totals.memory,
+        memory_missing: totals.memory_missing,
         reasons: manifest
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
@@ -256,6 +259,7 @@ struct Totals {
     raw_bytes: u64,
     members: u64,
     memory: Vec<Range>,
+    memory_missing: u64,
 }
 
 struct Run<'a> {
@@ -399,6 +403,7 @@ impl Run<'_> {
             }
             self.problems.extend(memory.problems);
             totals.memory.extend(memory.ranges);
+            totals.memory_missing += memory.missing;
         }
         totals
     }

@@ -2,6 +2,7 @@
 //!
 //! `guest plant PAGES STEP FILE` fills so many pages, each so many pages after the one before, writes where they lie to
 //! FILE, and sleeps.
+//! `guest kcore` reads all of memory and `guest discard FILE` a file or FIFO: what reading alone costs.
 //! `guest secretmem MEBIBYTES FILE` maps secret memory, fills it, says so in FILE, and sleeps.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +13,7 @@
 )]
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::thread;
@@ -27,8 +29,16 @@ fn main() {
         ["plant", pages, step, file] => {
             plant(pages.parse().unwrap(), step.parse().unwrap(), file);
         }
+        ["kcore"] => kcore(),
+        ["discard", file] => {
+            let mut file = File::open(file).unwrap();
+            let mut piece = vec![0; 1 << 20];
+            while file.read(&mut piece).unwrap() > 0 {}
+        }
         ["secretmem", mebibytes, file] => secretmem(mebibytes.parse().unwrap(), file),
-        _ => panic!("guest plant PAGES STEP FILE | guest secretmem MEBIBYTES FILE"),
+        _ => panic!(
+            "guest plant PAGES STEP FILE | guest kcore | guest discard FILE | guest secretmem MEBIBYTES FILE"
+        ),
     }
 }
 
@@ -60,6 +70,28 @@ fn plant(pages: usize, step: usize, file: &str) {
         thread::sleep(Duration::from_secs(1));
     }
     write(file, &(text + "moved\n"));
+}
+
+/// Reads each segment of `/proc/kcore` that has a physical address and lies in the direct map.
+fn kcore() {
+    let file = File::open("/proc/kcore").unwrap();
+    let mut head = vec![0; 4096];
+    file.read_exact_at(&mut head, 0).unwrap();
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap());
+    let mut piece = vec![0; 1 << 20];
+    for header in (64..).step_by(56).take(usize::from(head[56])) {
+        let [offset, address, physical, size] = [8, 16, 24, 32].map(|at| number(header + at));
+        if physical == u64::MAX || address >= 0xffff_ffff_8000_0000 || head[header] != 1 {
+            continue;
+        }
+        let mut done = 0;
+        while done < size {
+            let want = usize::try_from(size - done).unwrap().min(piece.len());
+            file.read_exact_at(&mut piece[..want], offset + done)
+                .unwrap();
+            done += want as u64;
+        }
+    }
 }
 
 /// The physical address of a page of this process: proc(5), `/proc/pid/pagemap`.

@@ -390,7 +390,7 @@ fn a_read_that_never_returns_costs_its_deadline_and_is_named() {
     );
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use exhibit_tests::rig::agent::Agent;
+use exhibit_tests::rig::{skip_or_fail, tool};
 use serde_json::Value;
 
 use super::collection::{artifact, manifest, members, table};
@@ -288,4 +289,34 @@ fn files_that_are_no_images_are_named() {
         nothing.code == 22 && nothing.stderr.contains("/nonexistent"),
         "{nothing:?}"
     );
+}
+
+#[test]
+fn what_somebody_put_in_the_place_of_the_kernels_files_is_refused() {
+    let (true, Some(unshare)) = (super::manners::is_root(), tool("unshare")) else {
+        return skip_or_fail("root and unshare are needed");
+    };
+    let (machine, agent) = (Machine::new(), Agent::built().unwrap());
+    let to = tempfile::tempdir().unwrap();
+    // The map alone: without kcore nothing says what there is. Its text is a file of `/proc` too, of another process.
+    let script = r#"mount --bind "$3/proc/iomem" /proc/iomem; "$1" collect --quiet --include memory --to "$2"; code=$?
+        umount /proc/iomem; exit $code"#;
+    let mut command = std::process::Command::new(unshare);
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command
+        .arg(agent.program())
+        .arg(to.path())
+        .arg(machine.root.path());
+    let ended = run(&mut command);
+    let report = artifact(&manifest(&folder(to.path(), &ended.prefix())), "memory").clone();
+    assert!(
+        report["outcome"] == "failed" && report["items"] == 0,
+        "{report}"
+    );
+    let reason = report["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("/proc/iomem: something is mounted over it"),
+        "{reason}"
+    );
+    assert_eq!(report["losses"]["failed:iomem_covered"], 1, "{report}");
 }

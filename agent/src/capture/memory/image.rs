@@ -62,6 +62,7 @@ pub struct Image<'a, 'b> {
     source: &'static str,
     expected: u64,
     captured: u64,
+    written: u64,
     open: Option<RangeRecord>,
     last_cut: Instant,
 }
@@ -74,6 +75,7 @@ impl<'a, 'b> Image<'a, 'b> {
             source,
             expected,
             captured: 0,
+            written: 0,
             open: None,
             last_cut: Instant::now(),
         }
@@ -84,9 +86,9 @@ impl<'a, 'b> Image<'a, 'b> {
         self.sink
     }
 
-    /// Bytes of memory so far, without headers.
-    pub fn captured(&self) -> u64 {
-        self.captured
+    /// Bytes of the stream so far, headers included.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Hands bytes of the stream to it, headers included; the answer is memory for the next ones.
@@ -94,6 +96,7 @@ impl<'a, 'b> Image<'a, 'b> {
     /// # Errors
     /// When the artifact has to end.
     pub fn write(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Halt> {
+        self.written += bytes.len() as u64;
         let buffer = self.sink.memory(bytes)?;
         if self.last_cut.elapsed() >= CUT_EVERY {
             self.sink.memory_cut()?;

@@ -2,9 +2,6 @@
 
 use evidence::lime::Range;
 
-/// Most lines that are looked at: large machines have some thousands.
-const MAX_LINES: usize = 1 << 16;
-
 /// Why the map of memory is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IomemError {
@@ -25,7 +22,7 @@ pub enum IomemError {
 pub fn ram(text: &str) -> Result<Vec<Range>, IomemError> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut zeroed = false;
-    for (index, line) in text.lines().take(MAX_LINES).enumerate() {
+    for (index, line) in text.lines().enumerate() {
         let Some((addresses, name)) = line.split_once(" : ") else {
             continue;
         };

@@ -84,6 +84,23 @@ impl Layout {
         ))
     }
 
+    /// The ranges of RAM that it shows, ascending; what stands in it twice is there once.
+    pub fn ram(&self) -> Vec<evidence::lime::Range> {
+        let mut parts: Vec<_> = self.segments.iter().map(|s| s.physical.clone()).collect();
+        parts.sort_by_key(|part| (part.start, part.end));
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for part in parts {
+            match ranges.last_mut().filter(|last| part.start <= last.end) {
+                Some(last) => last.end = last.end.max(part.end),
+                None => ranges.push(part),
+            }
+        }
+        let whole = ranges.into_iter();
+        whole
+            .filter_map(|part| evidence::lime::Range::new(part.start, part.end - 1))
+            .collect()
+    }
+
     /// The text of the note `VMCOREINFO`, which the crash utilities read (kernel/vmcore_info.c).
     pub fn vmcoreinfo<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
         let mut notes = notes(head.get(self.notes.clone()?)?);
@@ -204,6 +221,14 @@ mod tests {
         }
         let above = Layout::parse(BIG).unwrap().locate(0x1_7fff_ffff).unwrap();
         assert_eq!(above.1, 1);
+    }
+
+    #[test]
+    fn ram_that_is_mapped_twice_is_one_range() {
+        let ranges = Layout::parse(BIG).unwrap().ram();
+        let ends: Vec<_> = ranges.iter().map(|r| (r.first(), r.last())).collect();
+        let above = (1 << 32, 0x1_7fff_ffff);
+        assert_eq!(ends, [(0x1000, 0x9_efff), (0x10_0000, 0x7ffd_ffff), above]);
     }
 
     #[test]

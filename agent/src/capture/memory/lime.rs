@@ -4,28 +4,21 @@
 //! `timeout=0` (after a second without a reader LiME goes on with zeros) and never `digest=` (a third of the speed, and
 //! no protection from that). Whatever happens, it is unloaded again, and both are recorded as changes of the host.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+mod channel;
+mod dump;
 
-use evidence::lime::{LimeError, Piece, Range, Walker};
+use evidence::lime::{LimeError, Range};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::image::Image;
 use super::physical::Physical;
-use super::zeros;
-use crate::capture::{CaptureError, Halt};
-use crate::host::{Host, Loading, Pipe};
+use crate::capture::CaptureError;
+use crate::host::{Host, Loading};
+use channel::Channel;
+use dump::{Dump, End, SILENCE};
 
 /// The module's name, once it is loaded.
 pub const NAME: &str = "lime";
-/// What it reads and writes at once; a pipe as large as this is nearly as fast as a socket.
-const PIECE: usize = 1 << 20;
-/// Silence after which LiME is taken to hang, as it did on old Xen hosts.
-const SILENCE: Duration = Duration::from_secs(120);
-const POLL_MS: u16 = 100;
-
 /// Why LiME gave no image.
 #[derive(Debug, thiserror::Error)]
 pub enum LimeFailure {
@@ -41,6 +34,20 @@ pub enum LimeFailure {
     Silent,
     #[error("reading from it failed: {0}")]
     Read(Errno),
+}
+
+impl LimeFailure {
+    fn rig(error: impl std::fmt::Display) -> Self {
+        Self::Rig(error.to_string())
+    }
+
+    /// Whether a policy of the kernel's stands against it.
+    pub fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Errno::EPERM | Errno::EACCES | Errno::EKEYREJECTED | Errno::ENOKEY)
+        )
+    }
 }
 
 /// What the kernel means by an errno of finit_module(2) (measured with LiME 1.9.1).
@@ -62,47 +69,14 @@ fn refusal(errno: Errno) -> String {
         Errno::EPERM => {
             "the kernel loads no such module: lockdown, kernel.modules_disabled, or CAP_SYS_MODULE is missing"
         }
+        Errno::EINTR => "loading was interrupted",
+        Errno::ETIMEDOUT => {
+            "the module does not end, although nobody reads from it any more; it may still be loaded"
+        }
         Errno::EBUSY => "the kernel is busy with a module of this name",
         _ => "the kernel does not load the module",
     };
     format!("{meaning} ({errno:?})")
-}
-
-/// How bytes come from the module.
-enum Way {
-    Pipe(Pipe),
-    Port(u16),
-}
-
-impl Way {
-    /// The ways that are tried, one after the other.
-    fn all(over_port: bool) -> &'static [fn() -> Result<Self, LimeFailure>] {
-        match over_port {
-            true => &[Self::port],
-            false => &[
-                || Ok(Self::Pipe(Pipe::unnamed(PIECE).map_err(rig)?)),
-                || Ok(Self::Pipe(Pipe::named(PIECE).map_err(rig)?)),
-            ],
-        }
-    }
-
-    fn port() -> Result<Self, LimeFailure> {
-        // Free now: if somebody takes it before LiME does, LiME says so.
-        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(rig)?;
-        Ok(Self::Port(probe.local_addr().map_err(rig)?.port()))
-    }
-
-    fn parameters(&self) -> String {
-        let path = match self {
-            Self::Pipe(pipe) => format!("path={}", pipe.path().display()),
-            Self::Port(port) => format!("path=tcp:{port} localhostonly=1"),
-        };
-        format!("{path} format=lime timeout=0")
-    }
-}
-
-fn rig(error: impl std::fmt::Display) -> LimeFailure {
-    LimeFailure::Rig(error.to_string())
 }
 
 /// Loads `module`, writes what it dumps to `image`, unloads it. `ranges` is what has to come.
@@ -116,222 +90,79 @@ pub fn capture(
     ranges: &[Range],
     image: &mut Image<'_, '_>,
 ) -> Result<Result<(), LimeFailure>, CaptureError> {
-    let mut failure = LimeFailure::Nothing;
-    for way in Way::all(over_port) {
-        let loaded = way().and_then(|way| {
-            let loading = host.load_module(NAME, module, &way.parameters());
-            Ok((way, loading.map_err(rig)?))
+    let mut result = Err(LimeFailure::Nothing);
+    for channel in channels(over_port) {
+        let loaded = channel().and_then(|channel| {
+            let loading = host.load_module(NAME, module, &channel.parameters());
+            Ok(Session::new(channel, loading.map_err(LimeFailure::rig)?))
         });
-        let dumped = match loaded {
-            Ok((way, loading)) => {
-                let dumped = dump(way, loading, ranges, Physical::kcore(host).ok(), image);
-                host.unload_module(NAME);
-                dumped?
+        result = match loaded {
+            Ok(session) => {
+                let check = Physical::kcore(host).ok();
+                session.dump(Dump::new(ranges, check, image))?
             }
             Err(failure) => Err(failure),
         };
-        match dumped {
-            // The pipe's path, not the module, is what the kernel did not take: the next one has another.
-            Err(LimeFailure::Refused(Errno::ENOENT | Errno::EACCES | Errno::ENXIO))
-            | Err(LimeFailure::Nothing | LimeFailure::Rig(_)) => {
-                failure = dumped.err().unwrap_or(failure)
-            }
-            dumped => return Ok(dumped),
+        // The path, not the module, may be what the kernel did not take: the next channel has another.
+        let again = matches!(
+            result,
+            Err(
+                LimeFailure::Refused(Errno::ENOENT | Errno::EACCES | Errno::ENXIO)
+                    | LimeFailure::Nothing
+                    | LimeFailure::Rig(_)
+            )
+        );
+        if !again || image.written() > 0 {
+            break;
         }
     }
-    Ok(Err(failure))
+    Ok(result)
 }
 
-/// Reads what a module dumps while it is being loaded.
-fn dump(
-    mut way: Way,
-    loading: Loading,
-    ranges: &[Range],
-    check: Option<Physical>,
-    image: &mut Image<'_, '_>,
-) -> Result<Result<(), LimeFailure>, CaptureError> {
-    let mut dump = Dump {
-        walker: Walker::default(),
-        expected: ranges,
-        check,
-        image,
-    };
-    let read = dump.read(&mut way, &loading);
-    // Nobody reads any more: a dump that still runs ends with an error of its own.
-    drop(way);
-    let loaded = loading.end();
-    dump.end(read, loaded)
+/// The channels that are tried, one after the other.
+fn channels(over_port: bool) -> &'static [fn() -> Result<Channel, LimeFailure>] {
+    match over_port {
+        true => &[Channel::port],
+        false => &[Channel::unnamed, Channel::named],
+    }
 }
 
-/// What is read from LiME, and judged as it comes.
-struct Dump<'d, 'a, 'b> {
-    walker: Walker,
-    expected: &'d [Range],
-    /// A second look, to tell memory that is zero from memory that was not read.
-    check: Option<Physical>,
-    image: &'d mut Image<'a, 'b>,
+/// A module that writes into a channel. Whatever happens, a fault of ours included, it is let go of and unloaded.
+struct Session<'h> {
+    channel: Channel,
+    loading: Option<Loading<'h>>,
 }
 
-/// How reading ended.
-enum End {
-    /// The module closed its side.
-    Closed,
-    Failed(LimeFailure),
-    Halted(Halt),
-}
-
-impl Dump<'_, '_, '_> {
-    fn read(&mut self, way: &mut Way, loading: &Loading) -> End {
-        let mut socket = None;
-        let mut buffer = vec![0; PIECE];
-        let (mut filled, mut heard) = (0, Instant::now());
-        loop {
-            if let Err(halt) = self.image.sink().check() {
-                return self.flush(buffer, filled, End::Halted(halt));
-            }
-            if let (Way::Port(port), None) = (&*way, &socket) {
-                socket = connect(*port);
-            }
-            let fd = match (&*way, &socket) {
-                (Way::Pipe(pipe), _) => Some(pipe.read.as_fd()),
-                (Way::Port(_), socket) => socket.as_ref().map(AsFd::as_fd),
-            };
-            let room = buffer.get_mut(filled..).unwrap_or_default();
-            match fd.map(|fd| read_some(fd, room)).unwrap_or_else(pause) {
-                Ok(Some(0)) => return self.flush(buffer, filled, End::Closed),
-                Ok(Some(got)) => {
-                    // The module has the pipe open now: with ours closed, its end is the end.
-                    if let Way::Pipe(pipe) = way {
-                        pipe.write = None;
-                    }
-                    (filled, heard) = (filled + got, Instant::now());
-                    if filled == PIECE {
-                        match self.take(buffer, filled) {
-                            Ok(next) => (buffer, filled) = (next, 0),
-                            Err(end) => return end,
-                        }
-                    }
-                }
-                Ok(None) if loading.is_over() && socket.is_none() && filled == 0 => {
-                    // It ended without ever opening the pipe or the port.
-                    if !matches!(way, Way::Pipe(pipe) if pipe.write.is_none()) {
-                        return End::Closed;
-                    }
-                }
-                Ok(None) if heard.elapsed() >= SILENCE => {
-                    return self.flush(buffer, filled, End::Failed(LimeFailure::Silent));
-                }
-                Ok(None) => {}
-                Err(errno) => {
-                    return self.flush(buffer, filled, End::Failed(LimeFailure::Read(errno)));
-                }
-            }
+impl<'h> Session<'h> {
+    fn new(channel: Channel, loading: Loading<'h>) -> Self {
+        Self {
+            channel,
+            loading: Some(loading),
         }
     }
 
-    /// Gives what is in the buffer to the image before reading ends.
-    fn flush(&mut self, buffer: Vec<u8>, filled: usize, end: End) -> End {
-        match self.take(buffer, filled) {
-            Ok(_) => end,
-            Err(other) => other,
-        }
-    }
-
-    /// Looks at the first `filled` bytes and hands those that are right to the image.
-    fn take(&mut self, mut buffer: Vec<u8>, filled: usize) -> Result<Vec<u8>, End> {
-        let judged = self.judge(buffer.get(..filled).unwrap_or_default());
-        let (right, failure) = match judged {
-            Ok(()) => (filled, None),
-            Err((right, end)) => (right, Some(end)),
+    fn dump(mut self, mut dump: Dump<'_, '_, '_>) -> Result<Result<(), LimeFailure>, CaptureError> {
+        let read = match &self.loading {
+            Some(loading) => dump.read(&mut self.channel, loading),
+            None => End::Closed,
         };
-        buffer.truncate(right);
-        let mut next = self.image.write(buffer).map_err(End::Halted)?;
-        next.resize(PIECE, 0);
-        failure.map_or(Ok(next), Err)
+        let loaded = self.end();
+        dump.end(read, loaded)
     }
 
-    fn judge(&mut self, bytes: &[u8]) -> Result<(), (usize, End)> {
-        let mut rest = bytes;
-        loop {
-            let before = bytes.len() - rest.len();
-            match self.walker.step(&mut rest) {
-                Ok(Some(Piece::Start(range))) => {
-                    let ended = self.image.start(range);
-                    let judged = ended.and_then(|ended| self.judge_range(ended));
-                    judged.map_err(|halt| (before, End::Halted(halt)))?;
-                }
-                Ok(Some(Piece::Bytes { bytes, .. })) => self.image.content(bytes),
-                Ok(None) => return Ok(()),
-                Err(error) => return Err((before, End::Failed(error.into()))),
-            }
-        }
-    }
-
-    /// Looks again at a range that ends with many zeros.
-    fn judge_range(&mut self, ended: Option<super::image::RangeRecord>) -> Result<(), Halt> {
-        if let Some(record) = ended
-            && let Some(why) = zeros::suspicion(&record, self.check.as_ref())
-        {
-            self.image.sink().loss(why);
-        }
-        Ok(())
-    }
-
-    fn end(
-        &mut self,
-        read: End,
-        loaded: Result<(), Errno>,
-    ) -> Result<Result<(), LimeFailure>, CaptureError> {
-        let ended = self.image.end();
-        ended.and_then(|ended| self.judge_range(ended))?;
-        let nothing = self.walker.ranges().is_empty();
-        match (read, loaded) {
-            (End::Halted(halt), _) => Err(halt.into()),
-            (_, Err(errno)) if nothing => Ok(Err(LimeFailure::Refused(errno))),
-            (End::Failed(failure), _) => Ok(Err(failure)),
-            (End::Closed, _) if nothing => Ok(Err(LimeFailure::Nothing)),
-            (End::Closed, _) => {
-                self.compare();
-                Ok(Ok(()))
-            }
-        }
-    }
-
-    /// Each header against the range of `/proc/iomem` that it stands for.
-    fn compare(&mut self) {
-        let ranges = self.walker.ranges().to_vec();
-        let missing = self
-            .expected
-            .iter()
-            .filter(|range| !ranges.contains(range))
-            .count();
-        (0..missing).for_each(|_| self.image.sink().loss("missing:range"));
+    fn end(&mut self) -> Result<(), Errno> {
+        let Some(loading) = self.loading.take() else {
+            return Ok(());
+        };
+        self.channel.let_go(&loading);
+        loading.end()
     }
 }
 
-fn connect(port: u16) -> Option<TcpStream> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(POLL_MS.into())).ok()
-}
-
-/// What a descriptor has, within a tenth of a second: `None` when that is nothing yet.
-fn read_some(fd: std::os::fd::BorrowedFd<'_>, room: &mut [u8]) -> Result<Option<usize>, Errno> {
-    let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::from(POLL_MS)) {
-        Ok(0) | Err(Errno::EINTR) => return Ok(None),
-        Ok(_) => {}
-        Err(errno) => return Err(errno),
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let _ = self.end();
     }
-    match nix::unistd::read(fd, room) {
-        Ok(got) => Ok(Some(got)),
-        Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn pause() -> Result<Option<usize>, Errno> {
-    std::thread::sleep(Duration::from_millis(POLL_MS.into()));
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use evidence::lime::Range;
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
 use crate::host::{Host, HostError, SMALL};
 use image::Image;
-use physical::{OpenError, Physical};
+use physical::{Hole, OpenError, Physical};
 pub use prospect::{Prospect, WayProspect};
 
 /// Which ways may be tried.
@@ -51,6 +51,9 @@ pub struct Memory {
     plan: Plan,
 }
 
+/// Pieces in a row that may not come in time.
+const MAX_LATE: u32 = 3;
+
 static SPEC: Spec = Spec {
     name: "memory",
     volatility: Volatility::Memory,
@@ -60,12 +63,20 @@ static SPEC: Spec = Spec {
     max_bytes: u64::MAX,
 };
 
-/// A way to memory, and how it went.
-enum Tried {
-    /// The image is whole, or the losses say what is missing.
-    Captured,
-    /// There is nothing from it.
-    Failed { why: String, denied: bool },
+/// Why there is nothing by one way, and whether a policy of the kernel's is the reason.
+#[derive(Debug)]
+struct Refusal {
+    why: String,
+    denied: bool,
+}
+
+impl Refusal {
+    fn new(why: impl std::fmt::Display, denied: bool) -> Self {
+        Self {
+            why: why.to_string(),
+            denied,
+        }
+    }
 }
 
 impl Memory {
@@ -117,28 +128,43 @@ impl Artifact for Memory {
         if !host.is_live() && host.root().stat("proc/iomem").is_err() {
             return Err(CaptureError::Absent("a file tree has no memory".to_owned()));
         }
-        let ranges = ram(host)?;
+        let ranges = ram(host, sink)?;
         // What was captured before leaves the host before this long one starts.
         sink.flush()?;
+        let captured = self.by_some_way(host, &ranges, sink);
+        // What was read leaves the host now, also when it is only a part.
+        let sent = sink.memory_cut();
+        captured?;
+        // Memory may have been plugged in or out meanwhile.
+        if ram(host, sink)? != ranges {
+            sink.loss("changed:memory_map");
+        }
+        Ok(sent?)
+    }
+}
+
+impl Memory {
+    fn by_some_way(
+        &self,
+        host: &Host,
+        ranges: &[Range],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), CaptureError> {
         let mut denied = false;
         for way in self.ways() {
             let tried = match way {
-                Way::Lime => self.lime(host, &ranges, sink)?,
-                Way::Kcore => file(Physical::kcore(host), host, way.name(), &ranges, sink)?,
-                Way::Crash => file(Physical::crash(host), host, way.name(), &ranges, sink)?,
+                Way::Lime => self.lime(host, ranges, sink)?,
+                Way::Kcore => file(Physical::kcore(host), host, way.name(), ranges, sink)?,
+                Way::Crash => file(Physical::crash(host), host, way.name(), ranges, sink)?,
             };
             match tried {
-                Tried::Captured => {
+                Ok(()) => {
                     sink.note(format!("captured by {}", way.name()));
-                    sink.memory_cut()?;
                     return Ok(());
                 }
-                Tried::Failed {
-                    why,
-                    denied: by_kernel,
-                } => {
-                    denied |= by_kernel;
-                    sink.note(format!("{}: {why}", way.name()));
+                Err(refusal) => {
+                    denied |= refusal.denied;
+                    sink.note(format!("{}: {}", way.name(), refusal.why));
                 }
             }
         }
@@ -147,19 +173,16 @@ impl Artifact for Memory {
             false => CaptureError::Impossible("there is no way to physical memory".to_owned()),
         })
     }
-}
 
-impl Memory {
     fn lime(
         &self,
         host: &Host,
         ranges: &[Range],
         sink: &mut Sink<'_>,
-    ) -> Result<Tried, CaptureError> {
-        let failed = |why: String, denied| Ok(Tried::Failed { why, denied });
+    ) -> Result<Result<(), Refusal>, CaptureError> {
         let module = match self.module(host) {
             Ok(module) => module,
-            Err((why, denied)) => return failed(why, denied),
+            Err(refusal) => return Ok(Err(refusal)),
         };
         if risks::leftover(host) == Some(true) {
             // Of a run that was killed: the kernel loads no second one.
@@ -168,50 +191,70 @@ impl Memory {
         let mut image = Image::new(sink, "lime", sum(ranges));
         let result = lime::capture(host, &module.bytes, self.plan.over_port, ranges, &mut image)?;
         match result {
-            Ok(()) => Ok(Tried::Captured),
             // What came before is in the stream: a second image can not follow it.
-            Err(failure) if image.captured() > 0 => {
-                Err(CaptureError::Impossible(failure.to_string()))
+            Err(failure) if image.written() > 0 => {
+                Err(CaptureError::Impossible(format!("lime: {failure}")))
             }
-            Err(failure) => {
-                let denied = matches!(failure, lime::LimeFailure::Refused(_));
-                failed(failure.to_string(), denied)
-            }
+            result => Ok(result.map_err(|failure| Refusal::new(&failure, failure.is_denied()))),
         }
     }
 
     /// The module that may be loaded, or why none may; and whether that is the kernel's doing.
-    fn module(&self, host: &Host) -> Result<module::Module, (String, bool)> {
+    fn module(&self, host: &Host) -> Result<module::Module, Refusal> {
         let Some(source) = &self.plan.modules else {
-            return Err((
-                "no module store was given (--lime-modules, --lime-key)".to_owned(),
-                false,
-            ));
+            let why = "no module store was given (--lime-modules, --lime-key)";
+            return Err(Refusal::new(why, false));
         };
         if let Some(risk) = risks::of_the_host(host, self.plan.over_port) {
-            return Err((risk.to_string(), true));
+            return Err(Refusal::new(&risk, risk.is_policy()));
         }
-        let release = host.line("proc/sys/kernel/osrelease").unwrap_or_default();
+        let release = host.release().unwrap_or_default();
         let module = source
             .find(&release, std::env::consts::ARCH)
-            .map_err(|error| (error.to_string(), false))?;
+            .map_err(|error| Refusal::new(error, false))?;
         match risks::of_the_module(host, &module.entry) {
-            Some(risk) => Err((risk.to_string(), false)),
+            Some(risk) => Err(Refusal::new(risk, false)),
             None => Ok(module),
         }
     }
 }
 
-/// The ranges of System RAM.
+/// The ranges of System RAM. Where `/proc/iomem` is not the kernel's own, those that kcore shows: a loss, because nothing
+/// says that they are all.
 ///
 /// # Errors
-/// When `/proc/iomem` can not be read, or does not show addresses.
-fn ram(host: &Host) -> Result<Vec<Range>, CaptureError> {
-    let content = host
-        .root()
-        .read("proc/iomem", SMALL)
-        .map_err(CaptureError::host("/proc/iomem"))?;
-    iomem::ram(&String::from_utf8_lossy(&content.bytes)).map_err(|error| match error {
+/// When neither shows addresses.
+fn ram(host: &Host, sink: &mut Sink<'_>) -> Result<Vec<Range>, CaptureError> {
+    match map_of_memory(host) {
+        Err(CaptureError::Host { source, .. }) if source == HostError::Covered => {
+            sink.loss("failed:iomem_covered");
+            let shown = Physical::kcore(host)
+                .ok()
+                .and_then(|physical| physical.ram());
+            shown.ok_or_else(|| CaptureError::host("/proc/iomem")(source))
+        }
+        result => result,
+    }
+}
+
+/// What `/proc/iomem` says.
+fn map_of_memory(host: &Host) -> Result<Vec<Range>, CaptureError> {
+    let unreadable = CaptureError::host("/proc/iomem");
+    let text = host.kernels_own("proc/iomem").and_then(|mut file| {
+        let mut text = Vec::new();
+        loop {
+            let piece = file.read(Vec::new(), SMALL)?;
+            if piece.is_empty() {
+                return Ok(text);
+            }
+            if text.len() + piece.len() > SMALL {
+                return Err(HostError::TooMuch);
+            }
+            text.extend_from_slice(&piece);
+        }
+    });
+    let text = text.map_err(unreadable)?;
+    iomem::ram(&String::from_utf8_lossy(&text)).map_err(|error| match error {
         iomem::IomemError::Zeroed => CaptureError::Denied(error.to_string()),
         error => CaptureError::Impossible(error.to_string()),
     })
@@ -228,23 +271,20 @@ fn file(
     source: &'static str,
     ranges: &[Range],
     sink: &mut Sink<'_>,
-) -> Result<Tried, CaptureError> {
+) -> Result<Result<(), Refusal>, CaptureError> {
+    // Lockdown refuses the reading, not always the opening.
+    let opened = opened.and_then(|physical| physical.probe(ranges).map(|()| physical));
     let physical = match opened {
         Ok(physical) => physical,
-        Err(error) => return Ok(refused(host, &error)),
+        Err(error) => return Ok(Err(refused(host, &error))),
     };
-    // One page first: lockdown refuses the reading, not always the opening.
-    let first = ranges.first().map_or(0, Range::first);
-    if let Err(error) = physical.read(first, 4096, Vec::new(), &mut Vec::new()) {
-        return Ok(refused(host, &error.into()));
-    }
     let mut image = Image::new(sink, source, sum(ranges));
     let read = ranges
         .iter()
         .try_for_each(|range| read_range(&physical, source, *range, &mut image));
     // What was read of a range is told, also when it ends early.
     image.end()?;
-    read.map(|()| Tried::Captured)
+    read.map(Ok)
 }
 
 /// Reads one range into the image.
@@ -254,15 +294,27 @@ fn read_range(
     range: Range,
     image: &mut Image<'_, '_>,
 ) -> Result<(), CaptureError> {
-    let mut buffer = image.write(range.header().to_vec())?;
     image.start(range)?;
-    let (mut address, mut holes) = (range.first(), Vec::new());
+    let mut buffer = image.write(range.header().to_vec())?;
+    let (mut address, mut holes, mut late) = (range.first(), Vec::new(), 0);
     while address <= range.last() {
         let left = range.last() - address + 1;
         let want = usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES);
-        let bytes = physical
-            .read(address, want, buffer, &mut holes)
-            .map_err(CaptureError::host(source))?;
+        let bytes = match physical.read(address, want, buffer, &mut holes) {
+            // A busy host may keep us waiting for one piece; one that never answers again is given up.
+            Err(HostError::TimedOut) if late < MAX_LATE => {
+                late += 1;
+                holes.push(Hole {
+                    address,
+                    bytes: want as u64,
+                });
+                vec![0; want]
+            }
+            read => {
+                late = 0;
+                read.map_err(CaptureError::host(source))?
+            }
+        };
         holes.drain(..).for_each(|hole| image.hole(hole));
         image.content(&bytes);
         address += bytes.len() as u64;
@@ -272,12 +324,9 @@ fn read_range(
 }
 
 /// Why a file of the kernel's can not be read, with what explains it.
-fn refused(host: &Host, error: &OpenError) -> Tried {
+fn refused(host: &Host, error: &OpenError) -> Refusal {
     let OpenError::Host(host_error) = error else {
-        return Tried::Failed {
-            why: error.to_string(),
-            denied: false,
-        };
+        return Refusal::new(error, false);
     };
     let denied = host_error.status() == evidence::inventory::Status::Denied;
     let lockdown = host
@@ -295,17 +344,8 @@ fn refused(host: &Host, error: &OpenError) -> Tried {
         },
         error => error.to_string(),
     };
-    Tried::Failed { why, denied }
+    Refusal { why, denied }
 }
 
 /// Bit of CAP_SYS_RAWIO (include/uapi/linux/capability.h).
 const CAP_SYS_RAWIO: u32 = 17;
-
-/// RAM in bytes, as the kernel counts what it manages (`MemTotal` of `/proc/meminfo`); 0 when it does not say.
-pub fn managed_bytes(host: &Host) -> u64 {
-    let line = host.line("proc/meminfo").unwrap_or_default();
-    let kib = line
-        .strip_prefix("MemTotal:")
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map_or(0, |kib| kib.saturating_mul(1 << 10))
-}

@@ -1,5 +1,8 @@
 //! Physical memory by its addresses, through a file of the kernel's. A page that can not be read is zeros, and told.
 
+use evidence::lime::Range;
+use nix::errno::Errno;
+
 use super::kcore::{HEAD_BYTES, KcoreError, Layout};
 use crate::host::{Host, HostError, HostFile};
 
@@ -20,6 +23,8 @@ pub enum OpenError {
     Host(#[from] HostError),
     #[error("{0}")]
     Kcore(#[from] KcoreError),
+    #[error("it shows none of memory")]
+    Nothing,
 }
 
 /// A file that has physical memory.
@@ -36,7 +41,7 @@ impl Physical {
     /// # Errors
     /// As the kernel says, or when its headers can not be used.
     pub fn kcore(host: &Host) -> Result<Self, OpenError> {
-        let file = host.root().open("proc/kcore")?;
+        let file = host.kernels_own("proc/kcore")?;
         let head = file.read_at(0, HEAD_BYTES, Vec::new())?;
         let layout = Layout::parse(&head)?;
         Ok(Self {
@@ -49,13 +54,40 @@ impl Physical {
     /// `/dev/crash`, which kernels of the RHEL family have (drivers/char/crash.c there): one read never crosses a page.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// As the kernel says; ENOENT as well when the kernel knows no such device: another one of that name may do anything.
     pub fn crash(host: &Host) -> Result<Self, OpenError> {
+        let number = host.kernels_own("sys/devices/virtual/misc/crash/dev")?;
+        let text = number.read_at(0, 64, Vec::new())?;
+        let device = device_number(&text).ok_or(HostError::Os(Errno::ENXIO))?;
         Ok(Self {
-            file: host.root().open_device("dev/crash")?,
+            file: host.root().open_device("dev/crash", device)?,
             layout: None,
             vmcoreinfo: None,
         })
+    }
+
+    /// Whether there is anything to be had: a page at the start, in the middle or at the end of one of the ranges.
+    ///
+    /// # Errors
+    /// When there is not.
+    pub fn probe(&self, ranges: &[Range]) -> Result<(), OpenError> {
+        for range in ranges {
+            let pages = range.len() / PAGE;
+            for page in [0, pages / 2, pages.saturating_sub(1)] {
+                let mut holes = Vec::new();
+                let address = range.first() + page * PAGE;
+                self.read(address, PAGE as usize, Vec::new(), &mut holes)?;
+                if holes.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        Err(OpenError::Nothing)
+    }
+
+    /// The ranges that the file shows, where it says so.
+    pub fn ram(&self) -> Option<Vec<Range>> {
+        self.layout.as_ref().map(Layout::ram)
     }
 
     /// The kernel's VMCOREINFO, where the file has it.
@@ -115,13 +147,18 @@ impl Physical {
 
 /// An error of the page, such as EFAULT or EIO, is no bytes; one of the file is an error.
 fn or_nothing(result: Result<Vec<u8>, HostError>) -> Result<Vec<u8>, HostError> {
-    use nix::errno::Errno;
     match result {
         Err(HostError::Os(errno)) if !matches!(errno, Errno::EPERM | Errno::EACCES) => {
             Ok(Vec::new())
         }
         result => result,
     }
+}
+
+/// `major:minor`, as sysfs writes it.
+fn device_number(text: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(text).ok()?.trim_end().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn tell(holes: &mut Vec<Hole>, address: u64, bytes: u64) {
@@ -188,6 +225,30 @@ pub(crate) mod tests {
         assert_eq!(holes, [hole(0x3000, 0x2000), hole(0x6000, 0xc00)]);
         let whole = physical.read(0x1800, 100, got, &mut holes).unwrap();
         assert_eq!((whole, holes.len()), (vec![7; 100], 2));
+    }
+
+    #[test]
+    fn a_file_without_memory_is_told_before_it_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        core_file(&root.path().join("proc/kcore"), &[(0x10_0000, &[7; 8192])]);
+        let host = Host::open(root.path()).unwrap();
+        let physical = Physical::kcore(&host).unwrap();
+        let range = |first, last| Range::new(first, last).unwrap();
+        assert!(physical.probe(&[range(0x10_0000, 0x10_1fff)]).is_ok());
+        let elsewhere = physical.probe(&[range(0x1000, 0x9fff)]);
+        assert!(matches!(elsewhere, Err(OpenError::Nothing)));
+        assert_eq!(physical.ram(), Some(vec![range(0x10_0000, 0x10_1fff)]));
+    }
+
+    #[test]
+    fn no_device_is_opened_that_the_kernel_does_not_call_by_this_name() {
+        let host = Host::open(std::path::Path::new("/")).unwrap();
+        let null = host.root().open_device("dev/null", (1, 5));
+        assert!(matches!(null, Err(HostError::NotAFile(_))));
+        assert!(host.root().open_device("dev/null", (1, 3)).is_ok());
+        assert_eq!(device_number(b"10:61\n"), Some((10, 61)));
+        assert_eq!(device_number(b"10"), None);
     }
 
     #[test]

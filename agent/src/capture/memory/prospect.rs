@@ -7,7 +7,7 @@ use evidence::lime::Range;
 use serde::Serialize;
 
 use super::physical::{OpenError, Physical};
-use super::{Memory, Tried, Way, ram, refused, sum};
+use super::{Memory, Way, map_of_memory, refused, sum};
 use crate::host::{Host, HostError};
 
 /// What each way promises, for who asks before.
@@ -38,25 +38,22 @@ impl Prospect {
 impl Memory {
     /// Which way would work, found out without changing anything.
     pub fn check(&self, host: &Host) -> Prospect {
-        let ranges = ram(host);
+        let ranges = map_of_memory(host);
         let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
-        let first = ranges
-            .as_ref()
-            .ok()
-            .and_then(|ranges| ranges.last().copied());
+        let known = ranges.as_deref().unwrap_or_default();
         let of_file = |opened: Result<Physical, OpenError>| {
-            let sampled = opened.and_then(|physical| Ok(sample(&physical, first)?));
+            let sampled = opened.and_then(|physical| {
+                physical.probe(known)?;
+                Ok(sample(&physical, known.last())?)
+            });
             match sampled {
                 Ok(speed) => (None, speed.map(|speed| bytes as f64 / speed)),
-                Err(error) => match refused(host, &error) {
-                    Tried::Failed { why, .. } => (Some(why), None),
-                    Tried::Captured => (None, None),
-                },
+                Err(error) => (Some(refused(host, &error).why), None),
             }
         };
         let way = |way: &Way| {
             let (why_not, seconds) = match way {
-                Way::Lime => (self.module(host).err().map(|(why, _)| why), None),
+                Way::Lime => (self.module(host).err().map(|refusal| refusal.why), None),
                 Way::Kcore => of_file(Physical::kcore(host)),
                 Way::Crash => of_file(Physical::crash(host)),
             };
@@ -74,7 +71,7 @@ impl Memory {
 }
 
 /// Bytes a second at which the start of `range` is read; `None` when there is too little of it to tell.
-fn sample(physical: &Physical, range: Option<Range>) -> Result<Option<f64>, HostError> {
+fn sample(physical: &Physical, range: Option<&Range>) -> Result<Option<f64>, HostError> {
     const SAMPLE: u64 = 64 << 20;
     let Some(range) = range else { return Ok(None) };
     let (started, mut bytes, mut holes) = (Instant::now(), Vec::new(), Vec::new());

@@ -8,7 +8,7 @@ use evidence::objects::{Directory, Objects};
 use nix::sys::statvfs::statvfs;
 
 use crate::capture::memory::module::{Key, Source};
-use crate::capture::memory::{self, Mode, Plan};
+use crate::capture::memory::{Mode, Plan};
 use crate::cli::Failure;
 use crate::cli::store::{LockArguments, Place, S3Arguments, s3};
 use crate::host::Host;
@@ -22,7 +22,7 @@ pub(crate) struct MemoryArguments {
     /// Which ways to physical memory are tried
     #[arg(long, value_enum, value_name = "WAY", default_value_t)]
     memory: Ways,
-    /// Store of LiME modules with a signed index: a directory, or s3://bucket/prefix
+    /// Store of LiME modules with a signed index: a directory, or s3://bucket/prefix, read with the same credentials
     #[arg(long, value_name = "PLACE", requires = "lime_key")]
     lime_modules: Option<String>,
     /// LiME module to use; the signed index beside it, or in --lime-modules, must know it
@@ -82,7 +82,7 @@ impl MemoryArguments {
         let free = space
             .blocks_available()
             .saturating_mul(space.fragment_size());
-        let needed = memory::managed_bytes(host);
+        let needed = host.managed_memory();
         (free < needed).then(|| {
             format!(
                 "{} has {} MiB free and memory may take {} MiB: give another --to, or name the way with --memory",

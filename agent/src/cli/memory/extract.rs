@@ -57,7 +57,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.to.exists() {
         return Err(unwritable(&"it exists already"));
     }
-    let file = File::create_new(&part).map_err(|error| unwritable(&error))?;
+    let file = File::create_new(&part).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => unwritable(&format!(
+            "{} is left of an earlier try: remove it",
+            part.display()
+        )),
+        _ => unwritable(&error),
+    })?;
     let mut output = Output::new(file, arguments.format, arguments.range);
     let verified = verify(&arguments.collection, &*objects, &mut output);
     let written = verified.and_then(|report| {

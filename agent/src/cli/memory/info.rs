@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 use evidence::Exit;
 use evidence::lime::{Range, Walker};
-use evidence::verify::Verdict;
+use evidence::verify::{Report, Verdict};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -40,24 +40,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let info = match Image::at(&arguments.image, &arguments.s3)? {
         Image::Collection(objects) => {
             let report = verify(&arguments.image, &*objects, &mut ())?;
-            let problems = report.problems.iter().map(ToString::to_string);
-            let missing = report
-                .reasons
-                .iter()
-                .filter(|reason| reason.starts_with("memory: "));
-            Info {
-                whole: report.problems.is_empty() && missing.clone().next().is_none(),
-                bytes: report.memory.iter().map(Range::len).sum(),
-                problems: problems.chain(missing.cloned()).collect(),
-                ranges: report.memory,
-                verdict: Some(report.verdict),
-            }
+            of_collection(report)
         }
         Image::File(path) => of_file(open(&path)?)?,
     };
+    if info.ranges.is_empty()
+        && info
+            .verdict
+            .is_some_and(|verdict| verdict != Verdict::Altered)
+    {
+        let message = format!("{} has no memory", arguments.image);
+        return Err(Failure::new(Exit::NotACollection, message));
+    }
     let exit = match info.verdict {
-        Some(Verdict::Altered) => Exit::Altered,
-        _ if info.ranges.is_empty() => Exit::NotACollection,
+        None if info.ranges.is_empty() => Exit::NotACollection,
         Some(verdict) => verdict.exit(),
         None if info.whole => Exit::Complete,
         None => Exit::Altered,
@@ -71,6 +67,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     print(&text)?;
     Ok(exit)
+}
+
+fn of_collection(report: Report) -> Info {
+    let mut problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    let of_memory = |reason: &&String| reason.starts_with("memory: ");
+    problems.extend(report.reasons.iter().filter(of_memory).cloned());
+    if report.verdict == Verdict::Interrupted {
+        problems.push("the run was cut: nothing says how much memory there was".to_owned());
+    }
+    if report.memory_missing > 0 {
+        problems.push(format!(
+            "the last range lacks {} bytes",
+            report.memory_missing
+        ));
+    }
+    let begun: u64 = report.memory.iter().map(Range::len).sum();
+    Info {
+        whole: problems.is_empty(),
+        bytes: begun - report.memory_missing,
+        problems,
+        ranges: report.memory,
+        verdict: Some(report.verdict),
+    }
 }
 
 fn of_file(mut file: impl Read) -> Result<Info, Failure> {

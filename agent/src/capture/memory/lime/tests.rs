@@ -1,9 +1,11 @@
 //! A stand-in for the module writes, and the reader is judged by what it made of it.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use evidence::Chain;
 use evidence::frame::{Unpacker, split_skippable};
@@ -11,7 +13,7 @@ use evidence::frame::{Unpacker, split_skippable};
 use super::*;
 use crate::bundle::{Shape, Writer};
 use crate::capture::sink::Budget;
-use crate::capture::{Sink, Tally};
+use crate::capture::{Halt, Sink, Tally};
 use crate::limits::Throttle;
 
 /// What a dump came to: its result, the tally, and the stream as it was stored.
@@ -23,12 +25,12 @@ struct Got {
 
 /// Reads from a stand-in for the module, which is given the path that the kernel would be given.
 fn run(
-    way: Way,
+    channel: Channel,
     module: impl FnOnce(String) -> Result<(), Errno> + Send + 'static,
     interrupted: &AtomicBool,
     check: Option<Physical>,
 ) -> Got {
-    let parameters = way.parameters();
+    let parameters = channel.parameters();
     assert!(
         parameters.ends_with(" format=lime timeout=0"),
         "{parameters}"
@@ -66,7 +68,8 @@ fn run(
     let mut sink = Sink::new(&mut bundle, "memory", budget);
     let mut image = Image::new(&mut sink, "lime", 1);
     let loading = Loading::start(move || module(path)).unwrap();
-    let result = dump(way, loading, &ranges(), check, &mut image);
+    let session = Session::new(channel, loading);
+    let result = session.dump(Dump::new(&ranges(), check, &mut image));
     let tally = sink.tally().clone();
     bundle.finish().unwrap();
     Got {
@@ -89,8 +92,8 @@ fn memory(segments: &[evidence::segment::Segment]) -> Vec<u8> {
     raw
 }
 
-fn pipe() -> Way {
-    Way::all(false)[0]().unwrap()
+fn pipe() -> Channel {
+    Channel::unnamed().unwrap()
 }
 
 fn ranges() -> Vec<Range> {
@@ -123,9 +126,9 @@ static GO: AtomicBool = AtomicBool::new(false);
 
 #[test]
 fn a_whole_dump_comes_through_either_pipe_byte_for_byte() {
-    for way in Way::all(false) {
+    for channel in channels(false) {
         let want = image(u64::MAX);
-        let got = run(way().unwrap(), writes(want.clone()), &GO, None);
+        let got = run(channel().unwrap(), writes(want.clone()), &GO, None);
         assert!(matches!(got.result, Ok(Ok(()))), "{:?}", got.result);
         assert!(got.stream == want);
         assert!(got.tally.losses.is_empty(), "{:?}", got.tally.losses);
@@ -135,8 +138,8 @@ fn a_whole_dump_comes_through_either_pipe_byte_for_byte() {
 
 #[test]
 fn a_dump_over_a_port_is_read_from_this_machine_alone() {
-    let way = Way::port().unwrap();
-    assert!(way.parameters().contains(" localhostonly=1 "));
+    let channel = Channel::port().unwrap();
+    assert!(channel.parameters().contains(" localhostonly=1 "));
     let want = image(u64::MAX);
     let bytes = want.clone();
     let listens = move |path: String| {
@@ -145,7 +148,7 @@ fn a_dump_over_a_port_is_read_from_this_machine_alone() {
         listener.accept().unwrap().0.write_all(&bytes).unwrap();
         Ok(())
     };
-    let got = run(way, listens, &GO, None);
+    let got = run(channel, listens, &GO, None);
     assert!(matches!(got.result, Ok(Ok(()))), "{:?}", got.result);
     assert!(got.stream == want);
 }
@@ -253,4 +256,44 @@ fn a_signal_ends_the_dump_and_lets_go_of_the_module() {
         .expect("the writer was let go");
     assert!(got.stream.starts_with(&image(u64::MAX)[..1 << 20]));
     assert_eq!(got.tally.losses.get("truncated:range"), Some(&1));
+}
+
+#[test]
+fn what_somebody_else_wrote_is_no_dump() {
+    let forged = |path: String| {
+        writes(image(u64::MAX))(path).unwrap();
+        Err(Errno::EADDRINUSE)
+    };
+    let got = run(pipe(), forged, &GO, None);
+    let refused = LimeFailure::Refused(Errno::EADDRINUSE).to_string();
+    assert_eq!(got.result.unwrap().unwrap_err().to_string(), refused);
+}
+
+#[test]
+fn the_start_of_a_header_is_not_stored() {
+    for length in [1, 31] {
+        let got = run(
+            pipe(),
+            writes(image(u64::MAX)[..length].to_vec()),
+            &GO,
+            None,
+        );
+        assert!(
+            matches!(got.result, Ok(Err(LimeFailure::Nothing))),
+            "{:?}",
+            got.result
+        );
+        assert!(got.stream.is_empty());
+    }
+    // A header over the border of two pieces is whole in the stream.
+    let first = Range::new(0, (1 << 20) - 32 - 10).unwrap();
+    let second = Range::new(1 << 30, (1 << 30) + 99).unwrap();
+    let content = |range: &Range| vec![1; usize::try_from(range.len()).unwrap()];
+    let dump: Vec<u8> = [first, second]
+        .iter()
+        .flat_map(|range| [range.header().to_vec(), content(range)].concat())
+        .collect();
+    let got = run(pipe(), writes(dump.clone()), &GO, None);
+    assert!(got.stream == dump);
+    assert_eq!(got.tally.losses.get("unknown:range"), Some(&2));
 }

@@ -10,6 +10,7 @@
 )]
 
 mod ends;
+mod factory;
 mod image;
 mod lab;
 mod refusals;

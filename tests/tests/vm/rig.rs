@@ -2,6 +2,7 @@
 //! and the judges of the other cases know a good image from a bad one.
 
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use exhibit_tests::rig::{or_skip, volatility};
 
@@ -61,4 +62,28 @@ fn a_good_image_is_known_from_a_bad_one() {
     let zeros = vec![0; (length / 4) as usize];
     file.write_all_at(&zeros, length - length / 4).unwrap();
     refused("a tail of zeros");
+}
+
+#[test]
+fn a_guest_that_hangs_or_dies_is_told_from_one_that_ends() {
+    let Some(lab) = Lab::start() else { return };
+    let patience = Duration::from_secs(15);
+    let hung = lab
+        .guest()
+        .memory(256)
+        .patience(patience)
+        .run("echo here; sleep 1000");
+    let said = hung.expect_err("it never ends").to_string();
+    assert!(
+        said.contains("was ended after") && said.contains("here"),
+        "{said}"
+    );
+
+    let died = lab
+        .guest()
+        .memory(256)
+        .run("echo c >/proc/sysrq-trigger")
+        .unwrap();
+    assert_eq!(died.code, None, "{died}");
+    assert!(died.console.contains("sysrq triggered crash"), "{died}");
 }

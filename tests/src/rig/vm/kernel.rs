@@ -35,7 +35,14 @@ impl Kernel {
     /// # Errors
     /// When a program or a package cannot be had, or LiME does not build.
     pub fn ensure() -> Result<Self> {
-        for program in ["qemu-system-x86_64", "setpriv", "strip", "openssl"] {
+        for program in [
+            "qemu-system-x86_64",
+            "setpriv",
+            "strip",
+            "openssl",
+            "make",
+            "awk",
+        ] {
             need(program)?;
         }
         let factory = fs::read(factory()).map_err(|error| io_failed(&factory(), &error))?;
@@ -263,10 +270,16 @@ fn build_lime(folder: &Path, release: &str) -> Result<()> {
         .arg(factory())
         .args(["--targets".as_ref(), targets.as_os_str()])
         .args(["--out".as_ref(), folder.join("store").as_os_str()]);
-    for program in ["make", "gcc", "awk"] {
-        need(program)?;
-    }
-    stdout_of(&mut command).map(|_| ())
+    stdout_of(&mut command).map(|_| ()).map_err(|error| {
+        let text = error.to_string();
+        match ["not found", "not installed", "no package"]
+            .iter()
+            .any(|lack| text.contains(lack))
+        {
+            true => Error::Missing(text),
+            false => error,
+        }
+    })
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {

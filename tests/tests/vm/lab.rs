@@ -82,7 +82,7 @@ impl Lab {
              export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY='a secret of the test rig'\n",
             self.release()
         );
-        let script = variables + include_str!("prelude.sh") + script;
+        let script = variables + include_str!("prelude.sh") + script + "\nstill_planted\n";
         let ended = guest.run(&script).unwrap();
         eprintln!("the guest took {:?}", ended.took);
         ended.well()

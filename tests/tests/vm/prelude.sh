@@ -15,11 +15,13 @@ until_there() {
 	done
 }
 
-# plant: pages of known content, 4 MiB from one to the next, and where they are. They are locked, and the kernel is told
-# not to move locked pages when it looks for room: an address that changes proves nothing.
+# plant: pages of known content, 4 MiB from one to the next, and where they are. The kernel must not tidy up its memory
+# meanwhile: that moves even locked pages.
 plant() {
+	echo 0 >/proc/sys/vm/compaction_proactiveness
 	echo 0 >/proc/sys/vm/compact_unevictable_allowed
 	guest plant "$pages" 1024 /host/planted &
+	echo -1000 >/proc/$!/oom_score_adj
 	until_there planted
 }
 
@@ -33,6 +35,13 @@ collect() {
 	echo "$code" >"$name.code"
 	lsmod | grep -q '^lime ' && echo "lime is loaded after $name" >>leftovers
 	return 0
+}
+
+# still_planted: what was planted is there, at the end.
+still_planted() {
+	[ -e planted ] || return 0
+	grep -q moved planted && { echo 'a planted page has moved'; exit 9; }
+	pidof guest >/dev/null || { echo 'what was planted is gone'; dmesg | tail -30; exit 9; }
 }
 
 # The options that lead to the good modules.

@@ -37,12 +37,12 @@ const UNDER_WAY: &str = "
 fn a_run_that_is_killed_does_not_stand_in_the_way_of_the_next() {
     let Some(lab) = Lab::start() else { return };
     let script = UNDER_WAY.to_string()
-        + "pages=16 plant
+        + "pages=12 plant
            under_way killed
            kill -9 $agent
            ended killed
            collect next --memory lime $modules";
-    let ended = lab.run(lab.guest().memory(256).low_memory(128), &script);
+    let ended = lab.run(lab.small_guest(), &script);
     let killed = lab.of(&ended, "killed");
     assert_eq!(killed.code, 137, "{killed:?}");
     assert!(
@@ -63,7 +63,7 @@ fn a_run_that_is_told_to_end_seals_what_it_has_and_takes_the_module_away() {
            kill -TERM $agent
            ended told
            grep '^lime ' /proc/modules >>leftovers";
-    let ended = lab.run(lab.guest().memory(256).low_memory(128), &script);
+    let ended = lab.run(lab.small_guest(), &script);
     let told = lab.of(&ended, "told");
     assert_eq!((told.code, told.outcome()), (3, "partial"), "{told:?}");
     assert_eq!(lab.verdict(&told), (3, "partial".into()));
@@ -79,8 +79,8 @@ fn a_store_that_stalls_costs_time_and_nothing_else() {
             .fault_puts(1, part, Fault::Stall { after: 1000, pause });
     }
     let ended = lab.run(
-        lab.guest().memory(256).low_memory(128),
-        "pages=16 plant
+        lab.small_guest(),
+        "pages=12 plant
          collect stalled --memory lime $modules",
     );
     let stalled = lab

@@ -55,6 +55,12 @@ impl Lab {
         })
     }
 
+    /// As [`Lab::guest`], for cases in which the amount of memory does not matter: 320 MiB, half of it above 4 GiB. With
+    /// less, the agent and what is planted do not fit.
+    pub fn small_guest(&self) -> Guest {
+        self.guest().memory(320).low_memory(160)
+    }
+
     /// A guest with the agent, the helper, and in its share a good store of modules with its key.
     pub fn guest(&self) -> Guest {
         let guest = Guest::new(&self.kernel)

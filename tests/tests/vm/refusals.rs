@@ -111,14 +111,10 @@ fn another(release: &str) -> String {
 #[test]
 fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
     let Some(lab) = Lab::start() else { return };
-    let guest = lab
-        .guest()
-        .memory(256)
-        .low_memory(128)
-        .policy("lockdown=integrity");
+    let guest = lab.small_guest().policy("lockdown=integrity");
     let ended = lab.run(
         guest,
-        "pages=16 plant
+        "pages=12 plant
          collect integrity --memory auto $modules
          echo confidentiality >/sys/kernel/security/lockdown
          collect confidentiality --memory auto $modules",
@@ -138,8 +134,8 @@ fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
 fn a_module_left_by_somebody_else_does_not_stand_in_the_way() {
     let Some(lab) = Lab::start() else { return };
     let ended = lab.run(
-        lab.guest().memory(256).low_memory(128),
-        "pages=16 plant
+        lab.small_guest(),
+        "pages=12 plant
          insmod $lime path=/dev/null format=lime timeout=0
          lsmod | grep -q '^lime ' || exit 8
          collect again --memory lime $modules",
@@ -154,14 +150,10 @@ fn a_module_left_by_somebody_else_does_not_stand_in_the_way() {
 #[test]
 fn secret_memory_keeps_a_careless_module_away() {
     let Some(lab) = Lab::start() else { return };
-    let guest = lab
-        .guest()
-        .memory(256)
-        .low_memory(128)
-        .policy("secretmem.enable=1 oops=panic");
+    let guest = lab.small_guest().policy("secretmem.enable=1 oops=panic");
     let ended = lab.run(
         guest,
-        "pages=16 plant
+        "pages=12 plant
          guest secretmem 4 /host/secret &
          until_there secret
          collect auto --memory auto $modules

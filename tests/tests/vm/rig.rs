@@ -26,10 +26,10 @@ fn the_agent_in_a_guest_reaches_the_bucket_on_the_host() {
 #[test]
 fn a_good_image_is_known_from_a_bad_one() {
     let Some(lab) = Lab::start() else { return };
-    let guest = lab.guest().memory(256).low_memory(128);
+    let guest = lab.small_guest();
     let ended = lab.run(
         guest,
-        "pages=16 plant
+        "pages=12 plant
          mkfifo /tmp/fifo
          dd if=/tmp/fifo of=image bs=256k iflag=fullblock 2>/dev/null &
          insmod $lime path=/tmp/fifo format=lime timeout=0

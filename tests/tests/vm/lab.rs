@@ -130,6 +130,27 @@ impl Lab {
         collection
     }
 
+    /// Sends what a run left in `spool` of the share to where it belongs.
+    pub fn ship(&self, ended: &Ended, name: &str) {
+        let receipt: Value =
+            serde_json::from_str(&ended.text(&format!("{name}.receipt"))).expect("a receipt");
+        let folder = ended
+            .path("spool")
+            .join(receipt["prefix"].as_str().expect("a prefix"));
+        let (code, _) = self.agent(&[
+            "ship",
+            "--quiet",
+            folder.to_str().unwrap(),
+            "--to",
+            &format!("s3://{BUCKET}/{name}"),
+            "--endpoint-url",
+            &self.proxy.endpoint(),
+            "--region",
+            "us-east-1",
+        ]);
+        assert_eq!(code, 0, "ship");
+    }
+
     /// Runs the agent on the host; its standard output.
     pub fn agent(&self, arguments: &[&str]) -> (i32, String) {
         let output = self
@@ -158,7 +179,7 @@ impl Lab {
         )
     }
 
-    /// The memory image of a run, as one file.
+    /// The memory image of a run, as one file; taking it out ends as verifying the collection does.
     pub fn image(&self, run: &Run) -> PathBuf {
         let image = run.folder.with_extension("lime");
         let (code, _) = self.agent(&[
@@ -168,7 +189,7 @@ impl Lab {
             "--to",
             image.to_str().unwrap(),
         ]);
-        assert_eq!(code, 0, "memory extract");
+        assert_eq!(code, self.verdict(run).0, "memory extract");
         // The same bytes that stock tools give.
         let mut segments: Vec<PathBuf> = std::fs::read_dir(run.folder.join("memory"))
             .unwrap()

@@ -51,6 +51,22 @@ fn every_way_gives_all_of_memory_at_the_right_place() {
     }
 }
 
+/// As many machines have it: ranges below and above 4 GiB, and an image that is longer than four bytes can count.
+#[test]
+fn four_gibibytes_are_read_to_the_last_byte() {
+    let Some(lab) = Lab::start() else { return };
+    let ended = lab.run(
+        lab.guest().memory(4096),
+        "plant; collect large --memory kcore",
+    );
+    let run = lab.of(&ended, "large");
+    captured(&lab, &run);
+    let image = Image::open(&lab.image(&run));
+    image.judge(&ended.text("iomem"), &planted(&ended));
+    let last = image.ranges().last().map(|(_, last)| *last);
+    assert!(last > Some(u64::from(u32::MAX)), "{last:x?}");
+}
+
 /// The run is complete, and says so in each place.
 fn captured(lab: &Lab, run: &Run) {
     assert_eq!((run.code, run.outcome()), (0, "captured"), "{run:?}");

@@ -75,6 +75,44 @@ impl Lab {
         guest
     }
 
+    /// The same modules, to be signed by somebody whose key nobody trusts.
+    pub fn stranger(&self) -> Modules {
+        let folder = self.folder.path().join("stranger");
+        std::fs::create_dir(&folder).unwrap();
+        Modules::new(&self.kernel, &folder).unwrap()
+    }
+
+    /// A folder with the good module and its signed index beside it.
+    pub fn single_module(&self, folder: &Path) {
+        let store = self.folder.path().join("single-store");
+        self.modules.write(&store, |_| ()).unwrap();
+        std::fs::create_dir(folder).unwrap();
+        let module = store.join(self.release()).join("x86_64/lime.ko");
+        for file in [
+            &module,
+            &store.join("index.json"),
+            &store.join("index.json.sig"),
+        ] {
+            std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+
+    /// Puts a store of modules into a bucket of its own; the place to name.
+    pub fn modules_in_bucket(&self, store: &Path) -> String {
+        self.moto.create_bucket("modules-bucket");
+        let release = self.release();
+        for name in [
+            "index.json",
+            "index.json.sig",
+            &format!("{release}/x86_64/lime.ko"),
+        ] {
+            let bytes = std::fs::read(store.join(name)).unwrap();
+            self.moto
+                .put("modules-bucket", &format!("lime/{name}"), &bytes);
+        }
+        "s3://modules-bucket/lime".into()
+    }
+
     /// The release that the guests run.
     pub fn release(&self) -> &str {
         self.kernel.release()

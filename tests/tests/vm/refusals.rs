@@ -30,6 +30,19 @@ fn fell_back(lab: &Lab, run: &Run, words: &[&str]) {
     assert_eq!(lab.verdict(run), (0, "complete".into()));
 }
 
+/// `memory check` says beforehand what a run then finds.
+fn foretold(check: &str, way: &str, answer: &str, words: &[&str]) {
+    let mut lines = check.lines().filter_map(|line| line.strip_prefix(way));
+    let said = lines
+        .next()
+        .unwrap_or_else(|| panic!("no word on {way}: {check}"));
+    assert!(said.trim_start().starts_with(answer), "{way}: {said}");
+    assert!(
+        words.iter().all(|word| said.contains(word)),
+        "{way}: {said}"
+    );
+}
+
 #[test]
 fn a_module_that_is_not_the_right_one_is_refused() {
     let Some(lab) = Lab::start() else { return };
@@ -66,10 +79,11 @@ fn a_module_that_is_not_the_right_one_is_refused() {
     .unwrap();
     modules.write(&store("unsigned"), |_| ()).unwrap();
     std::fs::remove_file(store("unsigned").join("index.json.sig")).unwrap();
+    lab.stranger().write(&store("stranger"), |_| ()).unwrap();
 
     let ended = lab.run(
         guest,
-        "for store in absent vermagic versions swapped edited unsigned; do
+        "for store in absent vermagic versions swapped edited unsigned stranger; do
              collect $store --memory lime --lime-modules /host/$store --lime-key /host/key.pem
          done
          echo 1 >/sys/module/module/parameters/sig_enforce
@@ -83,6 +97,7 @@ fn a_module_that_is_not_the_right_one_is_refused() {
     refused("swapped", &["sha-256"]);
     refused("edited", &["signature"]);
     refused("unsigned", &["index.json.sig"]);
+    refused("stranger", &["signature"]);
     refused("enforced", &["signature"]);
     assert_eq!(left_over(&ended), "");
     let dmesg = ended.text("dmesg");
@@ -115,10 +130,17 @@ fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
     let ended = lab.run(
         guest,
         "pages=12 plant
+         exhibit-agent memory check $modules >check.integrity
          collect integrity --memory auto $modules
          echo confidentiality >/sys/kernel/security/lockdown
+         exhibit-agent memory check $modules >check.confidentiality
          collect confidentiality --memory auto $modules",
     );
+    for (state, kcore) in [("integrity", "yes"), ("confidentiality", "no")] {
+        let text = ended.text(&format!("check.{state}"));
+        foretold(&text, "lime", "no", &["lockdown", state]);
+        foretold(&text, "/proc/kcore", kcore, &[]);
+    }
     let run = lab.of(&ended, "integrity");
     fell_back(&lab, &run, &["lime", "lockdown"]);
     Image::open(&lab.image(&run)).judge(&ended.text("iomem"), &planted(&ended));
@@ -133,12 +155,17 @@ fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
 #[test]
 fn a_module_left_by_somebody_else_does_not_stand_in_the_way() {
     let Some(lab) = Lab::start() else { return };
+    let guest = lab.small_guest();
+    // Its own module comes out of a bucket here.
+    let place = lab.modules_in_bucket(&guest.share().join("modules"));
     let ended = lab.run(
-        lab.small_guest(),
-        "pages=12 plant
-         insmod $lime path=/dev/null format=lime timeout=0
-         lsmod | grep -q '^lime ' || exit 8
-         collect again --memory lime $modules",
+        guest,
+        &format!(
+            "pages=12 plant
+             insmod $lime path=/dev/null format=lime timeout=0
+             lsmod | grep -q '^lime ' || exit 8
+             collect again --memory lime --lime-modules {place} --lime-key /host/key.pem"
+        ),
     );
     let run = lab.of(&ended, "again");
     assert_eq!((run.code, run.outcome()), (0, "captured"), "{run:?}");

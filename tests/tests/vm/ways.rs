@@ -18,14 +18,16 @@ const SCRIPT: &str = "
     collect kcore --memory kcore
     processes between
     collect pipe --memory lime $modules
-    collect tcp --memory lime --lime-tcp $modules
+    collect tcp --memory lime --lime-tcp --lime-module /host/single/lime.ko --lime-key /host/key.pem
     processes after
 ";
 
 #[test]
 fn every_way_gives_all_of_memory_at_the_right_place() {
     let Some(lab) = Lab::start() else { return };
-    let ended = lab.run(lab.guest().low_memory(256), SCRIPT);
+    let guest = lab.guest().low_memory(256);
+    lab.single_module(&guest.share().join("single"));
+    let ended = lab.run(guest, SCRIPT);
     assert_eq!(left_over(&ended), "", "a module is left in the kernel");
     let (iomem, planted) = (ended.text("iomem"), planted(&ended));
     let high = planted
@@ -71,6 +73,8 @@ fn four_gibibytes_are_read_to_the_last_byte() {
 fn captured(lab: &Lab, run: &Run) {
     assert_eq!((run.code, run.outcome()), (0, "captured"), "{run:?}");
     assert_eq!(lab.verdict(run), (0, "complete".into()));
+    let peak = run.manifest["impact"]["peak_rss_bytes"].as_u64().unwrap();
+    assert!(peak < 96 << 20, "{peak} bytes were in use at once");
 }
 
 /// `memory info` says the same of the collection and of the image taken out of it.

@@ -33,9 +33,17 @@ const UNDER_WAY: &str = "
     }
 ";
 
+/// Stalls as many uploads as are sent at once: then nothing moves, down to the module.
+fn stall_uploads(lab: &Lab) {
+    let pause = Duration::from_secs(5);
+    lab.proxy
+        .fault_puts(4, "memory/0000", Fault::Stall { after: 1000, pause });
+}
+
 #[test]
 fn a_run_that_is_killed_does_not_stand_in_the_way_of_the_next() {
     let Some(lab) = Lab::start() else { return };
+    stall_uploads(&lab);
     let script = UNDER_WAY.to_string()
         + "pages=12 plant
            under_way killed
@@ -58,6 +66,7 @@ fn a_run_that_is_killed_does_not_stand_in_the_way_of_the_next() {
 #[test]
 fn a_run_that_is_told_to_end_seals_what_it_has_and_takes_the_module_away() {
     let Some(lab) = Lab::start() else { return };
+    stall_uploads(&lab);
     let script = UNDER_WAY.to_string()
         + "under_way told
            kill -TERM $agent
@@ -73,10 +82,7 @@ fn a_run_that_is_told_to_end_seals_what_it_has_and_takes_the_module_away() {
 #[test]
 fn a_store_that_stalls_costs_time_and_nothing_else() {
     let Some(lab) = Lab::start() else { return };
-    let pause = Duration::from_secs(5);
-    // As many as are sent at once: then nothing moves, down to the module.
-    let stall = Fault::Stall { after: 1000, pause };
-    lab.proxy.fault_puts(4, "memory/0000", stall);
+    stall_uploads(&lab);
     let ended = lab.run(
         lab.small_guest(),
         "pages=12 plant

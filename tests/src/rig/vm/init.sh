@@ -9,6 +9,7 @@ mount -t tmpfs tmpfs /tmp
 mount -t securityfs securityfs /sys/kernel/security
 while read -r module; do insmod "/modules/$module" || echo "init: $module: not loaded"; done </modules/order
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 host /host || echo 'init: no share'
+[ ! -e /dev/vda ] || mount -t ext4 /dev/vda /disk || echo 'init: no disk'
 hostname guest
 ip link set lo up
 ip link set eth0 up

@@ -16,8 +16,16 @@ use super::super::{Error, Result, need, stdout_of, target_dir, workspace};
 /// The meta package whose dependency is the newest kernel.
 const KERNEL: &str = "linux-image-amd64";
 
-/// What a guest needs beyond what is built in: disks aside, it is a network card and a share with the host.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "9pnet_virtio", "9p"];
+/// What a guest needs beyond what is built in: a network card, a share with the host, and a disk with a file system.
+const MODULES: [&str; 7] = [
+    "virtio_pci",
+    "virtio_net",
+    "9pnet_virtio",
+    "9p",
+    "virtio_blk",
+    "crc32c_generic",
+    "ext4",
+];
 
 /// The first bytes of a compressed kernel's payload.
 const XZ: &[u8] = b"\xfd7zXZ\0";

@@ -36,6 +36,7 @@ pub struct Guest {
     kernel: Kernel,
     mebibytes: u32,
     low_mebibytes: Option<u32>,
+    disk: Option<u32>,
     policies: Vec<String>,
     programs: Vec<(String, PathBuf)>,
     patience: Duration,
@@ -71,6 +72,7 @@ impl Guest {
             kernel: kernel.clone(),
             mebibytes: 512,
             low_mebibytes: None,
+            disk: None,
             policies: Vec::new(),
             programs: Vec::new(),
             patience: Duration::from_secs(300),
@@ -90,6 +92,13 @@ impl Guest {
     #[must_use]
     pub fn low_memory(mut self, mebibytes: u32) -> Self {
         self.low_mebibytes = Some(mebibytes);
+        self
+    }
+
+    /// Gives it an empty disk of so many MiB, which it mounts as `/disk`.
+    #[must_use]
+    pub fn disk(mut self, mebibytes: u32) -> Self {
+        self.disk = Some(mebibytes);
         self
     }
 
@@ -200,6 +209,18 @@ impl Guest {
                 "-device",
                 "virtio-net-pci,netdev=net,romfile=",
             ]);
+        if let Some(mebibytes) = self.disk {
+            let disk = self.files.path().join("disk");
+            let size = format!("{mebibytes}m");
+            stdout_of(
+                Command::new(need("mkfs.ext4")?)
+                    .arg("-q")
+                    .arg(&disk)
+                    .arg(size),
+            )?;
+            let drive = format!("file={},if=virtio,format=raw,cache=unsafe", disk.display());
+            command.args(["-drive", &drive]);
+        }
         Ok(command)
     }
 
@@ -220,7 +241,8 @@ impl Guest {
         let read = |path: &Path| fs::read(path).map_err(|error| io_failed(path, &error));
         let mut archive = Archive::default();
         for folder in [
-            "bin", "dev", "etc", "host", "modules", "opt", "proc", "root", "sys", "tmp", "var",
+            "bin", "dev", "disk", "etc", "host", "modules", "opt", "proc", "root", "sys", "tmp",
+            "var",
         ] {
             archive.folder(folder);
         }

@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{UnlinkatFlags, mkdir, mkfifo, pipe2, unlink, unlinkat, write};
 
-use super::Host;
 use super::folder::own_descriptor;
+use super::{Host, sys};
 
 /// The signal that ends a call which loads a module.
 const INTERRUPT: Signal = Signal::SIGUSR1;
@@ -47,8 +46,7 @@ impl<'h> Loading<'h> {
     pub(crate) fn start(
         load: impl FnOnce() -> Result<(), Errno> + Send + 'static,
     ) -> std::io::Result<Self> {
-        // Without a handler the signal would end the program, with one it ends the call.
-        signal_hook::flag::register(INTERRUPT as i32, Arc::default())?;
+        sys::let_interrupt(INTERRUPT)?;
         let alone = move || {
             let mut signals = SigSet::all();
             signals.remove(INTERRUPT);

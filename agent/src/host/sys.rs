@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use evidence::manifest::Instant;
 use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::time::{ClockId, clock_gettime};
 
 use super::HostError;
@@ -125,6 +126,18 @@ pub fn single_heap() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
     }
+}
+
+/// Lets `signal` end a system call with EINTR, and do nothing else: a handler that restarts calls would let it go on.
+pub(super) fn let_interrupt(signal: Signal) -> Result<(), Errno> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing, which is safe in a signal.
+    unsafe { sigaction(signal, &action) }.map(drop)
 }
 
 /// The kernel's message buffer, not cleared by it (syslog(2), SYSLOG_ACTION_READ_ALL).

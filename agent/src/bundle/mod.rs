@@ -15,6 +15,8 @@ use evidence::manifest::InventoryTotals;
 use evidence::member::{END_OF_ARCHIVE, Kind, Member, padding};
 
 pub(crate) use pack::all_zero;
+#[cfg(test)]
+pub(crate) use pack::tests::unpack;
 pub use pack::{Pack, PackEnd, Shape, Stopped, Take};
 use table::Tables;
 

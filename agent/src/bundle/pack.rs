@@ -367,7 +367,7 @@ impl Assembler {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use evidence::digest::Digest;
@@ -400,7 +400,8 @@ mod tests {
         (result, end, segments)
     }
 
-    fn unpack(segments: &[Segment]) -> Vec<u8> {
+    /// The content of the frames of these segments.
+    pub(crate) fn unpack<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> Vec<u8> {
         let (mut unpacker, mut raw) = (Unpacker::new().unwrap(), Vec::new());
         for segment in segments {
             let (_, frames) = split_skippable(&segment.bytes).unwrap();

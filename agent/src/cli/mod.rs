@@ -129,6 +129,13 @@ pub(crate) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Data for machines: one line of JSON.
+pub(crate) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map(|json| json + "\n")
+        .map_err(|error| Failure::new(Exit::Internal, error))
+}
+
 /// Data for whoever called.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout();

@@ -7,7 +7,7 @@ use evidence::verify::{Limits, NotVerified, Report, Verdict, verify};
 use indicatif::{HumanBytes, ProgressBar};
 
 use super::store::{LockArguments, Place, S3Arguments, s3};
-use super::{Failure, print, printable};
+use super::{Failure, json_line, print, printable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,9 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         report.compare_receipt(stated);
     }
     let text = if arguments.json {
-        serde_json::to_string(&report)
-            .map(|json| json + "\n")
-            .map_err(|error| Failure::new(Exit::Internal, error))?
+        json_line(&report)?
     } else {
         human(&report)
     };

@@ -9,7 +9,7 @@ use exhibit_tests::rig::{skip_or_fail, tool};
 use serde_json::Value;
 
 use super::collection::{artifact, manifest, members, table};
-use super::{Ended, collect, folder, run, verify};
+use super::{BUCKET, Bucket, Ended, collect, folder, run, verify};
 
 const MIB: u64 = 1 << 20;
 
@@ -319,4 +319,32 @@ fn what_somebody_put_in_the_place_of_the_kernels_files_is_refused() {
         "{reason}"
     );
     assert_eq!(report["losses"]["failed:iomem_covered"], 1, "{report}");
+}
+
+#[test]
+fn an_image_is_listed_and_taken_out_of_the_bucket() {
+    let Some(bucket) = Bucket::start() else {
+        return;
+    };
+    let machine = Machine::new();
+    let root = machine.root.path().to_str().unwrap();
+    let ended = bucket.collect(&["--include", "memory", "--root", root]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let place = format!("s3://{BUCKET}/cases/{}", ended.prefix());
+    let to = tempfile::tempdir().unwrap();
+    let image = to.path().join("memory.lime");
+    let way = bucket.way();
+    let of_bucket = |arguments: &[&str]| {
+        let way = way.iter().map(String::as_str);
+        let arguments: Vec<&str> = arguments.iter().copied().chain(way).collect();
+        memory(&bucket.agent, &arguments)
+    };
+    let info = of_bucket(&["info", &place]);
+    assert!(
+        info.code == 0 && info.stdout.starts_with("WHOLE: 59.62 MiB in 3 ranges"),
+        "{info:?}"
+    );
+    let extracted = of_bucket(&["extract", &place, "--to", image.to_str().unwrap()]);
+    assert_eq!(extracted.code, 0, "{extracted:?}");
+    assert!(fs::read(&image).unwrap() == machine.image());
 }

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, HumanDuration};
 use super::MemoryArguments;
 use crate::capture::memory::{Memory, Prospect};
 use crate::cli::store::S3Arguments;
-use crate::cli::{Failure, print, printable};
+use crate::cli::{Failure, json_line, print, printable};
 use crate::host::Host;
 
 #[derive(Debug, Args)]
@@ -33,9 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         false => Exit::NothingCollected,
     };
     let text = if arguments.json {
-        serde_json::to_string(&prospect)
-            .map(|json| json + "\n")
-            .map_err(|error| Failure::new(Exit::Internal, error))?
+        json_line(&prospect)?
     } else {
         human(&prospect)
     };

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::image::{Image, open, verify};
 use crate::cli::store::S3Arguments;
-use crate::cli::{Failure, print, printable};
+use crate::cli::{Failure, json_line, print, printable};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -59,9 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         None => Exit::Altered,
     };
     let text = if arguments.json {
-        serde_json::to_string(&info)
-            .map(|json| json + "\n")
-            .map_err(|error| Failure::new(Exit::Internal, error))?
+        json_line(&info)?
     } else {
         human(&info)
     };

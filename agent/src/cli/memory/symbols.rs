@@ -12,7 +12,7 @@ use super::image::{Image, part_of, verify};
 use crate::bundle::ROOT;
 use crate::capture::symbols::{BTF, KALLSYMS, VERSION, VMCOREINFO};
 use crate::cli::store::S3Arguments;
-use crate::cli::{Failure, print, tell};
+use crate::cli::{Failure, json_line, print, tell};
 use crate::memory::symbols::{Inputs, write};
 
 /// Most bytes of one input.
@@ -79,9 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             "warning: {name} is not among the symbols: Volatility may not find its way"
         ));
     }
-    let line =
-        serde_json::to_string(&summary).map_err(|error| Failure::new(Exit::Internal, error))?;
-    print(&format!("{line}\n"))?;
+    print(&json_line(&summary)?)?;
     Ok(report.verdict.exit())
 }
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use evidence::Chain;
-use evidence::frame::{Unpacker, split_skippable};
+use evidence::segment::Segment;
 
 use super::*;
-use crate::bundle::{Shape, Writer};
+use crate::bundle::{Shape, Writer, unpack};
 use crate::capture::sink::Budget;
 use crate::capture::{Halt, Sink, Tally};
 use crate::limits::Throttle;
@@ -75,21 +75,12 @@ fn run(
     Got {
         result,
         tally,
-        stream: memory(&segments.lock().unwrap()),
+        stream: {
+            let segments = segments.lock().unwrap();
+            let of_memory = |s: &&Segment| s.key.starts_with("memory/");
+            unpack(segments.iter().filter(of_memory))
+        },
     }
-}
-
-fn memory(segments: &[evidence::segment::Segment]) -> Vec<u8> {
-    let (mut unpacker, mut raw) = (Unpacker::new().unwrap(), Vec::new());
-    for segment in segments.iter().filter(|s| s.key.starts_with("memory/")) {
-        let (_, frames) = split_skippable(&segment.bytes).unwrap();
-        let mut at = 0;
-        while at < frames.len() {
-            at = unpacker.unpack(frames, at).unwrap();
-            raw.extend_from_slice(unpacker.raw());
-        }
-    }
-    raw
 }
 
 fn pipe() -> Channel {

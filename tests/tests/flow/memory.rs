@@ -13,6 +13,18 @@ use super::{BUCKET, Bucket, Ended, collect, folder, run, verify};
 
 const MIB: u64 = 1 << 20;
 
+/// Bytes that do not compress (xorshift).
+fn noise(length: u64, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..length / 8).flat_map(next).collect()
+}
+
 /// A machine with three ranges of memory, of which the kernel does not show all.
 struct Machine {
     root: tempfile::TempDir,
@@ -22,10 +34,6 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let noise = |length: u64, seed: u64| {
-            let byte = |n: u64| (n.wrapping_mul(n ^ seed) >> 7) as u8;
-            (0..length).map(byte).collect::<Vec<u8>>()
-        };
         let mut high = noise(2 * MIB, 5);
         high.resize(usize::try_from(40 * MIB).unwrap(), 0);
         let machine = Self {
@@ -347,4 +355,34 @@ fn an_image_is_listed_and_taken_out_of_the_bucket() {
     let extracted = of_bucket(&["extract", &place, "--to", image.to_str().unwrap()]);
     assert_eq!(extracted.code, 0, "{extracted:?}");
     assert!(fs::read(&image).unwrap() == machine.image());
+}
+
+/// A host that says that it has a TiB gets segments of 64 MiB: fewer objects, and still less than a GiB of its memory.
+#[test]
+fn a_tebibyte_makes_large_segments_within_a_gibibyte() {
+    let (mut machine, agent) = (Machine::new(), Agent::built().unwrap());
+    // Each frame is as long as a piece of this, so none of it compresses.
+    machine.shown = vec![(1 << 32, noise(MIB, 9).repeat(400))];
+    machine.show();
+    let meminfo = format!("MemTotal:       {} kB\n", 1_u64 << 30);
+    fs::write(machine.root.path().join("proc/meminfo"), meminfo).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let (_, none) = machine.collect(&agent, &to.path().join("auto"), &[]);
+    let reason = artifact(&manifest(&none), "memory")["reason"].to_string();
+    assert!(reason.contains("memory may take 1048576 MiB"), "{reason}");
+    let (ended, folder) = machine.collect(&agent, to.path(), &["--memory", "kcore"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let manifest = manifest(&folder);
+    let memory = manifest["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["stream"] == "memory");
+    let [segments, bytes] = ["segments", "bytes"].map(|key| memory.unwrap()[key].as_u64().unwrap());
+    assert!(
+        bytes > 380 * MIB && segments == bytes.div_ceil(65 * MIB),
+        "{segments} of {bytes}"
+    );
+    let peak = manifest["impact"]["peak_rss_bytes"].as_u64().unwrap();
+    assert!(peak < 1 << 30, "{peak}");
 }

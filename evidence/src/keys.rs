@@ -161,12 +161,6 @@ impl Stream {
     /// All streams.
     pub const ALL: [Self; 2] = [Self::Evidence, Self::Memory];
 
-    /// Whether the manifest has the SHA-256 of the whole stream before compression: memory has no other hash of its
-    /// content, while each member of the tar has its own (`docs/decisions/0007-hashes-of-content.md`).
-    pub fn is_hashed_whole(self) -> bool {
-        self == Self::Memory
-    }
-
     fn folder_and_ending(self) -> (&'static str, &'static str) {
         match self {
             Self::Evidence => ("evidence", ".tar.zst"),

@@ -117,9 +117,6 @@ pub struct StreamTotals {
     pub bytes: u64,
     /// Bytes before compression.
     pub raw_bytes: u64,
-    /// SHA-256 of the whole stream before compression, where [`Stream::is_hashed_whole`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw_sha256: Option<Digest>,
 }
 
 /// The chain, whole.
@@ -278,8 +275,6 @@ pub enum ManifestError {
     Version { found: u32 },
     #[error("manifest.json is not in canonical form: it was not written by the agent, or edited")]
     NotCanonical,
-    #[error("manifest.json must state the raw SHA-256 of the memory stream, and of no other")]
-    RawHash,
     #[error("manifest.json is `complete` and names reasons, or `partial` and names none")]
     Status,
 }
@@ -314,14 +309,6 @@ impl Manifest {
         }
         if (manifest.status == Completeness::Complete) != manifest.reasons.is_empty() {
             return Err(ManifestError::Status);
-        }
-        let hashed = |totals: &StreamTotals| totals.raw_sha256.is_some();
-        if !manifest
-            .streams
-            .iter()
-            .all(|totals| hashed(totals) == totals.stream.is_hashed_whole())
-        {
-            return Err(ManifestError::RawHash);
         }
         Ok(manifest)
     }

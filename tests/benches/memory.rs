@@ -37,7 +37,7 @@ const SCRIPT: &str = "
         way=$1; shift
         exhibit-agent collect --normal-priority --include memory --to /disk/$way --memory $way \"$@\"
         code=$?
-        tr ',' '\\n' </disk/$way/*/*/*/manifest.json | grep -E 'peak_rss|cpu_' >/host/$way.impact
+        cat /disk/$way/*/*/*/manifest.json | tr ',' '\\n' | grep -E 'peak_rss|cpu_' >/host/$way.impact
         return $code
     }
     lime_discarded() {
@@ -48,10 +48,10 @@ const SCRIPT: &str = "
         rmmod lime
         rm /tmp/pipe
     }
-    for round in 1 2 3; do
+    for round in 1 2; do
         timed kcore_discarded guest kcore
         timed kcore_collected collect kcore
-        timed avml_compressed avml --compress /disk/avml.lime
+        timed avml_compressed avml acquire --source /proc/kcore --compress /disk/avml.lime
         timed lime_discarded lime_discarded
         timed lime_collected collect lime --lime-modules /host/modules --lime-key /host/key.pem
     done

@@ -12,7 +12,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use evidence::chain::Chain;
-use evidence::digest::Hasher;
 use evidence::frame::{Packer, RAW_BYTES};
 use evidence::keys::{MAX_SEGMENTS, Stream};
 use evidence::manifest::StreamTotals;
@@ -71,10 +70,6 @@ impl Block {
             packed: Vec::new(),
             cut: false,
         }
-    }
-
-    fn raw(&self) -> &[u8] {
-        self.memory.get(..self.length).unwrap_or_default()
     }
 
     /// Takes as much off the front of `bytes` as there is room for.
@@ -290,7 +285,6 @@ pub(crate) fn all_zero(bytes: &[u8]) -> bool {
 struct Lane {
     segment: Builder,
     target: usize,
-    hasher: Option<Hasher>,
     raw_bytes: u64,
 }
 
@@ -328,7 +322,6 @@ impl Assembler {
                 segments,
                 bytes,
                 raw_bytes: lane.raw_bytes,
-                raw_sha256: lane.hasher.map(Hasher::finish),
             }
         });
         PackEnd {
@@ -349,12 +342,8 @@ impl Assembler {
         let lane = self.lanes.entry(block.stream).or_insert_with(|| Lane {
             segment: Builder::new(&self.chain, block.stream, target),
             target,
-            hasher: block.stream.is_hashed_whole().then(Hasher::default),
             raw_bytes: 0,
         });
-        if let Some(hasher) = &mut lane.hasher {
-            hasher.update(block.raw());
-        }
         lane.raw_bytes += block.length as u64;
         lane.segment.push(&block.packed);
         if lane.segment.len() >= lane.target || (block.cut && !lane.segment.is_empty()) {
@@ -370,7 +359,6 @@ impl Assembler {
 pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
-    use evidence::digest::Digest;
     use evidence::frame::{Unpacker, split_skippable};
 
     use super::*;
@@ -424,10 +412,7 @@ pub(crate) mod tests {
         let [totals] = end.streams.as_slice() else {
             panic!("one stream")
         };
-        assert_eq!(
-            (totals.raw_bytes, totals.raw_sha256),
-            (want.len() as u64, None)
-        );
+        assert_eq!(totals.raw_bytes, want.len() as u64);
         assert_eq!(totals.segments as usize, segments.len());
         assert_eq!(
             totals.bytes,
@@ -453,7 +438,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn two_streams_share_the_chain_and_memory_has_a_hash_of_the_whole() {
+    fn two_streams_share_the_workers_and_the_chain() {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&taken);
         let take: Take = Box::new(move |segment| {
@@ -485,14 +470,15 @@ pub(crate) mod tests {
         let sums: Vec<_> = end
             .streams
             .iter()
-            .map(|t| (t.stream, t.raw_sha256))
+            .map(|t| (t.stream, t.raw_bytes))
             .collect();
+        let sizes = [9, want.len() as u64];
         assert_eq!(
             sums,
-            [
-                (Stream::Evidence, None),
-                (Stream::Memory, Some(Digest::of(&want)))
-            ]
+            [Stream::Evidence, Stream::Memory]
+                .into_iter()
+                .zip(sizes)
+                .collect::<Vec<_>>()
         );
         assert_eq!(
             Chain::parse(end.chain.to_text().as_bytes()).unwrap().head(),

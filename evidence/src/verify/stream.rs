@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::{Limits, Problem};
 use crate::chain::Record;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::frame::{self, Unpacker};
 use crate::keys::Prefix;
 use crate::manifest::StreamTotals;
@@ -31,7 +31,6 @@ pub(super) struct RawStream<'a> {
     next_frame: usize,
     unpacker: Option<Unpacker>,
     taken: usize,
-    hasher: Option<Hasher>,
     segments: u32,
     stored: u64,
     raw_bytes: u64,
@@ -62,9 +61,6 @@ impl<'a> RawStream<'a> {
             next_frame: 0,
             unpacker: None,
             taken: 0,
-            hasher: stated
-                .and_then(|totals| totals.raw_sha256)
-                .map(|_| Hasher::default()),
             segments: 0,
             stored: 0,
             raw_bytes: 0,
@@ -103,13 +99,10 @@ impl<'a> RawStream<'a> {
 
     fn compare(&mut self) {
         let Some(stated) = self.stated else { return };
-        let sha256 = self.hasher.take().map(Hasher::finish);
-        let hash = stated.raw_sha256.zip(sha256);
         let found = [
             Problem::mismatch("segments", stated.segments, self.segments),
             Problem::mismatch("stored bytes", stated.bytes, self.stored),
             Problem::mismatch("raw bytes", stated.raw_bytes, self.raw_bytes),
-            hash.and_then(|(stated, found)| Problem::mismatch("raw SHA-256", stated, found)),
         ];
         self.problems.extend(found.into_iter().flatten());
     }
@@ -144,9 +137,6 @@ impl<'a> RawStream<'a> {
                 self.stop(problem);
                 return Ok(false);
             }
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(unpacker.raw());
         }
         self.raw_bytes += unpacker.raw().len() as u64;
         self.check_limits();

@@ -382,7 +382,6 @@ impl Collection {
             segments,
             bytes,
             raw_bytes: raw.len() as u64,
-            raw_sha256: stream.is_hashed_whole().then(|| Digest::of(raw)),
         }
     }
 

@@ -117,24 +117,6 @@ fn values() -> Vec<Vector> {
             edited(|manifest| manifest.chain.records += 1),
         ),
         Vector::altered(
-            "manifest-raw-hash",
-            &["mismatch"],
-            "The manifest states another hash of the memory stream.",
-            with_memory(|manifest| manifest.streams[1].raw_sha256 = Some(flaw)),
-        ),
-        Vector::altered(
-            "manifest-raw-hash-missing",
-            &["manifest"],
-            "The manifest states no hash of the memory stream.",
-            with_memory(|manifest| manifest.streams[1].raw_sha256 = None),
-        ),
-        Vector::altered(
-            "manifest-raw-hash-of-evidence",
-            &["manifest"],
-            "The manifest states a hash of the evidence stream, which has none.",
-            edited(|manifest| manifest.streams[0].raw_sha256 = Some(flaw)),
-        ),
-        Vector::altered(
             "manifest-raw-bytes",
             &["mismatch"],
             "The manifest states one more raw byte than there is.",
@@ -162,7 +144,6 @@ fn values() -> Vec<Vector> {
                     segments: 0,
                     bytes: 0,
                     raw_bytes: 0,
-                    raw_sha256: Some(Digest::of(b"")),
                 });
             }),
         ),

@@ -124,24 +124,12 @@ impl Artifact for Kernel {
             .read_all(names, SMALL)
             .map_err(CaptureError::host("/proc"))?
         {
-            take(&proc.path().join(name), &content, sink)?;
+            sink.raw_if_there(&proc.path().join(name), &content)?;
         }
         mounts(host, sink)?;
         modules(host, &proc, sink)?;
         sink.record("kernel/kernel", &summary(host))?;
         Ok(sysctl(host, sink)?)
-    }
-}
-
-/// Puts a text into the tar. One that this kernel does not have is neither an item nor a loss.
-fn take(
-    path: &Path,
-    content: &Result<Content, HostError>,
-    sink: &mut Sink<'_>,
-) -> Result<(), Halt> {
-    match content {
-        Err(error) if error.is_gone() => Ok(()),
-        content => sink.raw(path, content),
     }
 }
 
@@ -228,7 +216,7 @@ fn modules(host: &Host, proc: &Folder, sink: &mut Sink<'_>) -> Result<(), Captur
             .read_all(paths, SMALL)
             .map_err(CaptureError::host("/sys/module"))?
         {
-            take(&sys.path().join(&path), &content, sink)?;
+            sink.raw_if_there(&sys.path().join(&path), &content)?;
             if let (Some(attribute), Ok(content)) = (
                 MODULE_ATTRIBUTES
                     .iter()
@@ -298,7 +286,7 @@ pub struct Mount {
 fn mounts(host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
     let own = host.own().map_err(CaptureError::host("/proc/self"))?;
     // `/proc/mounts` is a link to a file of the reader: our view is the one under which everything was read.
-    take(Path::new("/proc/mounts"), &own.read("mounts", SMALL), sink)?;
+    sink.raw_if_there(Path::new("/proc/mounts"), &own.read("mounts", SMALL))?;
     let table = own
         .read("mountinfo", SMALL)
         .map_err(CaptureError::host("mountinfo"))?;

@@ -116,11 +116,7 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// When the artifact has to end.
     pub fn record(&mut self, table: &str, record: &impl Serialize) -> Result<(), Halt> {
-        self.row(
-            &format!("live_response/{table}.jsonl"),
-            self.artifact,
-            record,
-        )?;
+        self.row(&live_response(table), self.artifact, record)?;
         self.tally.items += 1;
         Ok(())
     }
@@ -130,12 +126,7 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// When the store takes no more.
     pub fn record_late(&mut self, table: &str, record: &impl Serialize) -> Result<(), Halt> {
-        let table = format!("live_response/{table}.jsonl");
-        let Ok(line) = serde_json::to_vec(record) else {
-            self.loss("failed:record");
-            return Ok(());
-        };
-        self.bundle.row(&table, self.artifact, &line)?;
+        self.append(&live_response(table), self.artifact, record)?;
         self.tally.items += 1;
         Ok(())
     }
@@ -192,12 +183,23 @@ impl<'a> Sink<'a> {
         record: &impl Serialize,
     ) -> Result<(), Halt> {
         self.check()?;
+        self.tally.bytes += self.append(table, artifact, record)?;
+        Ok(())
+    }
+
+    /// Appends a line to a table, whatever the limits are: its length.
+    fn append(
+        &mut self,
+        table: &str,
+        artifact: &'static str,
+        record: &impl Serialize,
+    ) -> Result<u64, Halt> {
         let Ok(line) = serde_json::to_vec(record) else {
             self.loss("failed:record");
-            return Ok(());
+            return Ok(0);
         };
-        self.tally.bytes += line.len() as u64;
-        Ok(self.bundle.row(table, artifact, &line)?)
+        self.bundle.row(table, artifact, &line)?;
+        Ok(line.len() as u64)
     }
 
     /// Counts a loss that has no item of its own, such as a field of a record.
@@ -230,6 +232,21 @@ impl<'a> Sink<'a> {
                 Ok(())
             }
             Err(error) => self.lost(path, error),
+        }
+    }
+
+    /// As [`Sink::raw`], of what not every host has: where it is not there, it is neither an item nor a loss.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn raw_if_there(
+        &mut self,
+        path: &Path,
+        content: &Result<Content, HostError>,
+    ) -> Result<(), Halt> {
+        match content {
+            Err(error) if error.is_gone() => Ok(()),
+            content => self.raw(path, content),
         }
     }
 
@@ -418,6 +435,11 @@ impl<'a> Sink<'a> {
             read_at_ns: clocks().utc_ns,
         }
     }
+}
+
+/// Name in the tar of a table of ours.
+fn live_response(table: &str) -> String {
+    format!("live_response/{table}.jsonl")
 }
 
 /// Name in the tar of the host's `path`, as UAC lays it out.

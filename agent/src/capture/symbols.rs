@@ -118,10 +118,7 @@ fn text(host: &Host, path: &Path, sink: &mut Sink<'_>) -> Result<(), CaptureErro
         sink.note("kallsyms shows no addresses: kernel.kptr_restrict".to_owned());
         sink.loss("denied:kallsyms_addresses");
     }
-    match &content {
-        Err(error) if error.is_gone() => Ok(()),
-        content => Ok(sink.raw(&full, content)?),
-    }
+    Ok(sink.raw_if_there(&full, &content)?)
 }
 
 /// Whether all addresses are shown as zero. The first few may be: they are of per-CPU variables.

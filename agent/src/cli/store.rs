@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use aws_sdk_s3::types::ObjectLockMode;
 use clap::{Args, ValueEnum};
 use evidence::Exit;
+use evidence::objects::{self, Objects};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -14,8 +15,10 @@ use super::Failure;
 use crate::host::Host;
 use crate::ship::{CredentialSource, Lock, NetworkOptions, S3, S3Options, check_pem, connect};
 
-/// Longest file that an option can name, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+/// Longest file that an option can name, in bytes: a kernel module is the largest.
+const MAX_FILE: u64 = 16 << 20;
+/// Longest text on standard input, in bytes.
+const MAX_INPUT: u64 = 1 << 20;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "S3")]
@@ -124,6 +127,21 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The objects that are there, to be read.
+    pub(super) fn objects(
+        self,
+        arguments: &S3Arguments,
+    ) -> Result<Box<dyn Objects + Send + Sync>, Failure> {
+        Ok(match self {
+            Self::Directory(path) => Box::new(objects::Directory::new(&path)),
+            Self::Bucket { bucket, prefix } => {
+                Box::new(s3(&bucket, prefix, arguments, &LockArguments::default())?)
+            }
+        })
+    }
+}
+
 /// A client for the place `prefix` in `bucket`.
 pub(super) fn s3(
     bucket: &str,
@@ -180,7 +198,7 @@ fn standard_input() -> Result<&'static str, Failure> {
     static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
     let read = || {
         let (mut text, input) = (String::new(), std::io::stdin());
-        std::io::Read::read_to_string(&mut std::io::Read::take(input, MAX_FILE), &mut text)
+        std::io::Read::read_to_string(&mut std::io::Read::take(input, MAX_INPUT), &mut text)
             .map(|_| text)
             .map_err(|error| format!("standard input can not be read: {error}"))
     };
@@ -233,16 +251,32 @@ fn network(arguments: &S3Arguments) -> Result<NetworkOptions, Failure> {
     })
 }
 
+fn ca_bundle(path: &Path) -> Result<Vec<u8>, Failure> {
+    let pem = operators_file("--ca-bundle", path)?;
+    let shown = path.display();
+    check_pem(&pem).map_err(|error| Failure::usage(format!("--ca-bundle {shown}: {error}")))?;
+    Ok(pem)
+}
+
+/// A file that the operator names with `option`.
 #[expect(
     clippy::disallowed_methods,
     reason = "a file of the operator, not of the host's evidence"
 )]
-fn ca_bundle(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn operators_file(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| {
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
+    });
+    let why = match read {
+        Err(error) => error.to_string(),
+        Ok(length) if length as u64 > MAX_FILE => format!("longer than {MAX_FILE} bytes"),
+        Ok(_) => return Ok(bytes),
+    };
     let shown = path.display();
-    let pem = std::fs::read(path)
-        .map_err(|error| Failure::usage(format!("--ca-bundle {shown} can not be read: {error}")))?;
-    check_pem(&pem).map_err(|error| Failure::usage(format!("--ca-bundle {shown}: {error}")))?;
-    Ok(pem)
+    Err(Failure::usage(format!(
+        "{option} {shown} can not be read: {why}"
+    )))
 }
 
 /// `nameserver` lines of the host's resolv.conf, wherever the link to it leads.

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use evidence::Exit;
-use evidence::objects::{Directory, Objects};
-use evidence::verify::{Limits, NotVerified, Report, Verdict, verify};
+use evidence::objects::Objects;
+use evidence::verify::{Limits, NotVerified, Report, Tap, Verdict, verify_with};
 use indicatif::{HumanBytes, ProgressBar};
 
-use super::store::{LockArguments, Place, S3Arguments, s3};
+use super::store::{Place, S3Arguments};
 use super::{Failure, json_line, print, printable};
 
 const EXAMPLES: &str = "\
@@ -32,33 +32,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let objects: Box<dyn Objects> = match Place::parse(&arguments.collection)? {
-        Place::Directory(path) => {
-            if !path.is_dir() {
-                let message = format!(
-                    "{} is not a directory: name the collection's folder",
-                    path.display()
-                );
-                return Err(Failure::new(Exit::NotACollection, message));
-            }
-            Box::new(Directory::new(&path))
-        }
-        Place::Bucket { bucket, prefix } => Box::new(s3(
-            &bucket,
-            prefix,
-            &arguments.s3,
-            &LockArguments::default(),
-        )?),
-    };
-    // Hidden by itself where standard error is no terminal.
-    let bar = ProgressBar::new_spinner();
-    let show = |bytes: u64| {
-        bar.set_message(format!("{} verified", HumanBytes(bytes)));
-        bar.tick();
-    };
-    let result = verify(&*objects, &Limits::default(), &show);
-    bar.finish_and_clear();
-    let mut report = result.map_err(|error| not_verified(&arguments.collection, &error))?;
+    let place = Place::parse(&arguments.collection)?;
+    if let Place::Directory(path) = &place
+        && !path.is_dir()
+    {
+        let message = format!(
+            "{} is not a directory: name the collection's folder",
+            path.display()
+        );
+        return Err(Failure::new(Exit::NotACollection, message));
+    }
+    let objects = place.objects(&arguments.s3)?;
+    let mut report = verified(&arguments.collection, &*objects, &mut ())?;
     if let Some(stated) = arguments.manifest_sha256 {
         report.compare_receipt(stated);
     }
@@ -71,7 +56,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     Ok(report.verdict.exit())
 }
 
-pub(super) fn not_verified(place: &str, error: &NotVerified) -> Failure {
+/// Verifies the collection at `place`, hands its content to `tap`, and shows on a terminal how far it is.
+pub(super) fn verified(
+    place: &str,
+    objects: &dyn Objects,
+    tap: &mut dyn Tap,
+) -> Result<Report, Failure> {
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::new_spinner();
+    let show = |bytes: u64| {
+        bar.set_message(format!("{} verified", HumanBytes(bytes)));
+        bar.tick();
+    };
+    let report = verify_with(objects, &Limits::default(), &show, tap);
+    bar.finish_and_clear();
+    report.map_err(|error| not_verified(place, &error))
+}
+
+fn not_verified(place: &str, error: &NotVerified) -> Failure {
     let exit = match error {
         NotVerified::NotACollection => Exit::NotACollection,
         NotVerified::List(_) if !place.starts_with("s3://") => Exit::NotACollection,

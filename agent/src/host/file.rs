@@ -52,6 +52,19 @@ impl HostFile {
         Ok(matches!(kind, PROC_SUPER_MAGIC | SYSFS_MAGIC))
     }
 
+    /// All of it from where reading stands, when that is not more than `cap` bytes.
+    ///
+    /// # Errors
+    /// [`HostError::TooMuch`] when it is; otherwise as the kernel says.
+    pub fn whole(&self, cap: usize) -> Result<Vec<u8>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let bytes = self.courier.call(move || read_up_to(&fd, cap + 1))?;
+        match bytes.len() > cap {
+            true => Err(HostError::TooMuch),
+            false => Ok(bytes),
+        }
+    }
+
     /// Size now, in bytes: logs grow while they are read.
     ///
     /// # Errors
@@ -229,6 +242,9 @@ mod tests {
             !host.root().read("file", 5).unwrap().truncated,
             "all of it is there"
         );
+        let whole = |cap| host.root().open("file").unwrap().whole(cap);
+        assert_eq!(whole(5).unwrap(), b"12345");
+        assert_eq!(whole(4), Err(HostError::TooMuch));
     }
 
     #[test]

@@ -13,7 +13,6 @@ mod prospect;
 pub mod risks;
 mod zeros;
 
-use evidence::frame::RAW_BYTES;
 use evidence::lime::Range;
 
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
@@ -240,19 +239,9 @@ fn ram(host: &Host, sink: &mut Sink<'_>) -> Result<Vec<Range>, CaptureError> {
 /// What `/proc/iomem` says.
 fn map_of_memory(host: &Host) -> Result<Vec<Range>, CaptureError> {
     let unreadable = CaptureError::host("/proc/iomem");
-    let text = host.kernels_own("proc/iomem").and_then(|mut file| {
-        let mut text = Vec::new();
-        loop {
-            let piece = file.read(Vec::new(), SMALL)?;
-            if piece.is_empty() {
-                return Ok(text);
-            }
-            if text.len() + piece.len() > SMALL {
-                return Err(HostError::TooMuch);
-            }
-            text.extend_from_slice(&piece);
-        }
-    });
+    let text = host
+        .kernels_own("proc/iomem")
+        .and_then(|file| file.whole(SMALL));
     let text = text.map_err(unreadable)?;
     iomem::ram(&String::from_utf8_lossy(&text)).map_err(|error| match error {
         iomem::IomemError::Zeroed => CaptureError::Denied(error.to_string()),
@@ -299,7 +288,7 @@ fn read_range(
     let (mut address, mut holes, mut late) = (range.first(), Vec::new(), 0);
     while address <= range.last() {
         let left = range.last() - address + 1;
-        let want = usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES);
+        let want = physical::piece(left);
         let bytes = match physical.read(address, want, buffer, &mut holes) {
             // A busy host may keep us waiting for one piece; one that never answers again is given up.
             Err(HostError::TimedOut) if late < MAX_LATE => {

@@ -1,5 +1,6 @@
 //! Physical memory by its addresses, through a file of the kernel's. A page that can not be read is zeros, and told.
 
+use evidence::frame::RAW_BYTES;
 use evidence::lime::Range;
 use nix::errno::Errno;
 
@@ -143,6 +144,11 @@ impl Physical {
         let want = want.min(usize::try_from(follow).unwrap_or(want));
         or_nothing(self.file.read_at(offset, want, Vec::new()))
     }
+}
+
+/// How many of `left` bytes are read at once: those of a frame, which then is not copied.
+pub fn piece(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(RAW_BYTES).min(RAW_BYTES)
 }
 
 /// An error of the page, such as EFAULT or EIO, is no bytes; one of the file is an error.

@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use evidence::frame::RAW_BYTES;
 use evidence::lime::Range;
 use serde::Serialize;
 
-use super::physical::{OpenError, Physical};
+use super::physical::{OpenError, Physical, piece};
 use super::{Memory, Way, map_of_memory, refused, sum};
 use crate::host::{Host, HostError};
 
@@ -78,9 +77,7 @@ fn sample(physical: &Physical, range: Option<&Range>) -> Result<Option<f64>, Hos
     let length = range.len().min(SAMPLE);
     let mut done = 0;
     while done < length {
-        let want = usize::try_from(length - done)
-            .unwrap_or(RAW_BYTES)
-            .min(RAW_BYTES);
+        let want = piece(length - done);
         bytes = physical.read(range.first() + done, want, bytes, &mut holes)?;
         done += want as u64;
     }

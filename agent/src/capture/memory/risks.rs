@@ -2,6 +2,7 @@
 
 use super::lime;
 use super::module::Entry;
+use crate::capture::processes::parse;
 use crate::host::{Host, SMALL};
 
 /// Bit of CAP_SYS_MODULE (include/uapi/linux/capability.h).
@@ -103,10 +104,9 @@ pub fn chosen(line: &str) -> Option<&str> {
 /// Whether the effective set of capabilities has `bit`.
 pub fn has_capability(host: &Host, bit: u32) -> bool {
     let status = host.own().and_then(|own| own.read("status", SMALL));
-    let text = status.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
-    let mask = text.ok().and_then(|text| {
-        let digits = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(digits.trim(), 16).ok()
+    let mask = status.ok().and_then(|content| {
+        let fields = parse::keys_and_values(&content.bytes);
+        u64::from_str_radix(fields.get("CapEff")?, 16).ok()
     });
     mask.is_some_and(|mask| mask >> bit & 1 == 1)
 }

@@ -4,17 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use evidence::objects::{Directory, Objects};
 use nix::sys::statvfs::statvfs;
 
 use crate::capture::memory::module::{Key, Source};
 use crate::capture::memory::{Mode, Plan};
 use crate::cli::Failure;
-use crate::cli::store::{LockArguments, Place, S3Arguments, s3};
+use crate::cli::store::{Place, S3Arguments, operators_file};
 use crate::host::Host;
-
-/// Longest module that is read, in bytes.
-const MAX_MODULE: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Memory")]
@@ -98,48 +94,23 @@ impl MemoryArguments {
             return Ok(None);
         };
         let name = format!("--lime-key {}", key.display());
-        let pem = String::from_utf8_lossy(&read(key, "--lime-key")?).into_owned();
+        let pem = String::from_utf8_lossy(&operators_file("--lime-key", key)?).into_owned();
         let key = Key::parse(&pem, &name).map_err(Failure::usage)?;
         let given = match &self.lime_module {
-            Some(file) => Some(Arc::new(read(file, "--lime-module")?)),
+            Some(file) => Some(Arc::new(operators_file("--lime-module", file)?)),
             None => None,
         };
-        let store: Arc<dyn Objects + Send + Sync> = match (&self.lime_modules, &self.lime_module) {
-            (Some(place), _) => match Place::parse(place)? {
-                Place::Directory(path) => Arc::new(Directory::new(&path)),
-                Place::Bucket { bucket, prefix } => Arc::new(s3(
-                    &bucket,
-                    prefix,
-                    s3_arguments,
-                    &LockArguments::default(),
-                )?),
-            },
+        let place = match (&self.lime_modules, &self.lime_module) {
+            (Some(place), _) => Place::parse(place)?,
             (None, Some(file)) => {
                 let folder = file
                     .parent()
                     .filter(|folder| !folder.as_os_str().is_empty());
-                Arc::new(Directory::new(folder.unwrap_or(Path::new("."))))
+                Place::Directory(folder.unwrap_or(Path::new(".")).to_owned())
             }
             (None, None) => return Ok(None),
         };
+        let store = place.objects(s3_arguments)?.into();
         Ok(Some(Source { store, key, given }))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a file of the operator, not of the host's evidence"
-)]
-fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::usage(format!(
-            "{option} {} can not be read: {error}",
-            path.display()
-        ))
-    };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_MODULE), &mut bytes)
-        .map_err(unreadable)?;
-    Ok(bytes)
 }

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use evidence::digest::Hasher;
 use evidence::lime::{Piece, Range};
-use evidence::verify::{Tap, Verdict};
+use evidence::verify::Tap;
 use evidence::{Digest, Exit};
 use indicatif::HumanBytes;
 
-use super::image::{Image, part_of, verify};
+use super::image::{Image, NewFile, unaltered};
 use crate::cli::store::S3Arguments;
-use crate::cli::{Failure, print, tell};
+use crate::cli::verify::verified;
+use crate::cli::{Failure, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -42,53 +43,25 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let Image::Collection(objects) = Image::at(&arguments.collection, &arguments.s3)? else {
-        let message = format!("{} is a file: name a collection", arguments.collection);
-        return Err(Failure::new(Exit::NotACollection, message));
-    };
-    // Until all of it is verified the file has another name.
-    let part = part_of(&arguments.to);
-    let unwritable = |error: &dyn std::fmt::Display| {
-        Failure::usage(format!(
-            "{} can not be written: {error}",
-            arguments.to.display()
-        ))
-    };
-    if arguments.to.exists() {
-        return Err(unwritable(&"it exists already"));
-    }
-    let file = File::create_new(&part).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => unwritable(&format!(
-            "{} is left of an earlier try: remove it",
-            part.display()
-        )),
-        _ => unwritable(&error),
-    })?;
+    let objects = Image::collection(&arguments.collection, &arguments.s3)?;
+    let (new, file) = NewFile::create(&arguments.to)?;
     let mut output = Output::new(file, arguments.format, arguments.range);
-    let verified = verify(&arguments.collection, &*objects, &mut output);
+    let verified = verified(&arguments.collection, &*objects, &mut output);
     let written = verified.and_then(|report| {
-        let (bytes, sha256) = output.finish().map_err(|error| unwritable(&error))?;
+        let (bytes, sha256) = output.finish().map_err(|error| new.unwritable(error))?;
         Ok((report, bytes, sha256))
     });
-    let removed = |failure: Failure| {
-        let _ = std::fs::remove_file(&part);
-        failure
-    };
-    let (report, bytes, sha256) = written.map_err(removed)?;
-    if report.verdict == Verdict::Altered {
-        let problems = report.problems.iter();
-        problems.for_each(|problem| tell(&format!("problem: {problem}")));
-        let message = format!(
-            "the collection is altered; what could be read is in {}",
-            part.display()
-        );
-        return Err(Failure::new(Exit::Altered, message));
-    }
+    let (report, bytes, sha256) = written.map_err(|failure| new.discard(failure))?;
+    let left = format!(
+        "the collection is altered; what could be read is in {}",
+        new.part().display()
+    );
+    unaltered(&report, left)?;
     if bytes == 0 {
         let message = format!("{} has no memory there", arguments.collection);
-        return Err(removed(Failure::new(Exit::NotACollection, message)));
+        return Err(new.discard(Failure::new(Exit::NotACollection, message)));
     }
-    std::fs::rename(&part, &arguments.to).map_err(|error| unwritable(&error))?;
+    new.keep()?;
     print(&format!(
         "{}  {} ({})\n",
         sha256.map_or_else(|| "-".repeat(64), |sha256| sha256.to_string()),

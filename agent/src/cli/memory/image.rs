@@ -1,18 +1,18 @@
-//! Where an image is: a collection, in a directory or a bucket, or a file in LiME's format.
+//! Where an image is, in a collection or a file in LiME's format, and the files that are made of it.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use evidence::Exit;
-use evidence::objects::{Directory, Objects};
-use evidence::verify::{Limits, Report, Tap, verify_with};
-use indicatif::{HumanBytes, ProgressBar};
+use evidence::objects::Objects;
+use evidence::verify::{Report, Verdict};
 
-use crate::cli::Failure;
-use crate::cli::store::{LockArguments, Place, S3Arguments, s3};
-use crate::cli::verify::not_verified;
+use crate::cli::store::{Place, S3Arguments};
+use crate::cli::{Failure, tell};
 
 pub(super) enum Image {
-    Collection(Box<dyn Objects>),
+    Collection(Box<dyn Objects + Send + Sync>),
     File(PathBuf),
 }
 
@@ -21,45 +21,89 @@ impl Image {
     pub(super) fn at(place: &str, arguments: &S3Arguments) -> Result<Self, Failure> {
         match Place::parse(place)? {
             Place::Directory(path) if path.is_file() => Ok(Self::File(path)),
-            Place::Directory(path) if path.is_dir() => {
-                Ok(Self::Collection(Box::new(Directory::new(&path))))
-            }
-            Place::Directory(path) => Err(Failure::new(
+            Place::Directory(path) if !path.is_dir() => Err(Failure::new(
                 Exit::NotACollection,
                 format!(
                     "{} is neither a collection's folder nor a file",
                     path.display()
                 ),
             )),
-            Place::Bucket { bucket, prefix } => {
-                let store = s3(&bucket, prefix, arguments, &LockArguments::default())?;
-                Ok(Self::Collection(Box::new(store)))
-            }
+            place => Ok(Self::Collection(place.objects(arguments)?)),
+        }
+    }
+
+    /// As [`Image::at`], where nothing but a collection will do.
+    pub(super) fn collection(
+        place: &str,
+        arguments: &S3Arguments,
+    ) -> Result<Box<dyn Objects + Send + Sync>, Failure> {
+        match Self::at(place, arguments)? {
+            Self::Collection(objects) => Ok(objects),
+            Self::File(_) => Err(Failure::new(
+                Exit::NotACollection,
+                format!("{place} is a file: name a collection"),
+            )),
         }
     }
 }
 
-/// Verifies a collection, and hands its content to `tap`.
-pub(super) fn verify(
-    place: &str,
-    objects: &dyn Objects,
-    tap: &mut dyn Tap,
-) -> Result<Report, Failure> {
-    let bar = ProgressBar::new_spinner();
-    let show = |bytes: u64| {
-        bar.set_message(format!("{} verified", HumanBytes(bytes)));
-        bar.tick();
-    };
-    let report = verify_with(objects, &Limits::default(), &show, tap);
-    bar.finish_and_clear();
-    report.map_err(|error| not_verified(place, &error))
+/// Refuses a collection that is altered, after naming what is wrong with it.
+pub(super) fn unaltered(report: &Report, message: impl ToString) -> Result<(), Failure> {
+    if report.verdict != Verdict::Altered {
+        return Ok(());
+    }
+    let problems = report.problems.iter();
+    problems.for_each(|problem| tell(&format!("problem: {problem}")));
+    Err(Failure::new(Exit::Altered, message))
 }
 
-/// The name of a file until all of it is there.
-pub(super) fn part_of(to: &Path) -> PathBuf {
-    let mut name = to.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// A file that gets its name when all of it is there, and never takes another one's place.
+pub(super) struct NewFile<'a> {
+    to: &'a Path,
+    part: PathBuf,
+}
+
+impl<'a> NewFile<'a> {
+    /// Creates it.
+    pub(super) fn create(to: &'a Path) -> Result<(Self, File), Failure> {
+        let mut part = to.as_os_str().to_owned();
+        part.push(".part");
+        let new = Self {
+            to,
+            part: part.into(),
+        };
+        if to.exists() {
+            return Err(new.unwritable("it exists already"));
+        }
+        let file = File::create_new(&new.part).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => new.unwritable(format!(
+                "{} is left of an earlier try: remove it",
+                new.part.display()
+            )),
+            _ => new.unwritable(error),
+        })?;
+        Ok((new, file))
+    }
+
+    /// Where it is until it has its name.
+    pub(super) fn part(&self) -> &Path {
+        &self.part
+    }
+
+    pub(super) fn unwritable(&self, error: impl std::fmt::Display) -> Failure {
+        Failure::usage(format!("{} can not be written: {error}", self.to.display()))
+    }
+
+    /// Gives it its name.
+    pub(super) fn keep(self) -> Result<(), Failure> {
+        std::fs::rename(&self.part, self.to).map_err(|error| self.unwritable(error))
+    }
+
+    /// Removes what there is of it; for `map_err`.
+    pub(super) fn discard(&self, failure: Failure) -> Failure {
+        let _ = std::fs::remove_file(&self.part);
+        failure
+    }
 }
 
 /// Opens a file of the operator's.
@@ -67,8 +111,8 @@ pub(super) fn part_of(to: &Path) -> PathBuf {
     clippy::disallowed_methods,
     reason = "a file of the analyst, not of the host's evidence"
 )]
-pub(super) fn open(path: &Path) -> Result<std::fs::File, Failure> {
-    std::fs::File::open(path).map_err(|error| {
+pub(super) fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| {
         Failure::new(
             Exit::NotACollection,
             format!("{} can not be read: {error}", path.display()),

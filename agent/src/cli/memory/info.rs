@@ -9,8 +9,9 @@ use evidence::verify::{Report, Verdict};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::image::{Image, open, verify};
+use super::image::{Image, open};
 use crate::cli::store::S3Arguments;
+use crate::cli::verify::verified;
 use crate::cli::{Failure, json_line, print, printable};
 
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ struct Info {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let info = match Image::at(&arguments.image, &arguments.s3)? {
         Image::Collection(objects) => {
-            let report = verify(&arguments.image, &*objects, &mut ())?;
+            let report = verified(&arguments.image, &*objects, &mut ())?;
             of_collection(report)
         }
         Image::File(path) => of_file(open(&path)?)?,

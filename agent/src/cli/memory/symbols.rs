@@ -1,17 +1,17 @@
 //! `memory symbols`: a collection's own symbols, as Volatility 3 reads them.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use evidence::Exit;
-use evidence::verify::{Tap, Verdict};
+use evidence::verify::Tap;
 
-use super::image::{Image, part_of, verify};
+use super::image::{Image, NewFile, unaltered};
 use crate::bundle::ROOT;
 use crate::capture::symbols::{BTF, KALLSYMS, VERSION, VMCOREINFO};
 use crate::cli::store::S3Arguments;
+use crate::cli::verify::verified;
 use crate::cli::{Failure, json_line, print, tell};
 use crate::memory::symbols::{Inputs, write};
 
@@ -30,20 +30,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let Image::Collection(objects) = Image::at(&arguments.collection, &arguments.s3)? else {
-        let message = format!("{} is a file: name a collection", arguments.collection);
-        return Err(Failure::new(Exit::NotACollection, message));
-    };
+    let objects = Image::collection(&arguments.collection, &arguments.s3)?;
     let mut members = Members::default();
-    let report = verify(&arguments.collection, &*objects, &mut members)?;
-    if report.verdict == Verdict::Altered {
-        report
-            .problems
-            .iter()
-            .for_each(|problem| tell(&format!("problem: {problem}")));
-        let message = "the collection is altered: its symbols would be the attacker's";
-        return Err(Failure::new(Exit::Altered, message));
-    }
+    let report = verified(&arguments.collection, &*objects, &mut members)?;
+    unaltered(
+        &report,
+        "the collection is altered: its symbols would be the attacker's",
+    )?;
     let none = |name: &str| {
         let message = format!(
             "{} has no {name}: collect the artifact `symbols`",
@@ -58,22 +51,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         version: &version.ok_or_else(|| none(VERSION))?,
         vmcoreinfo: vmcoreinfo.as_deref(),
     };
-    let unwritable = |error: std::io::Error| {
-        Failure::usage(format!(
-            "{} can not be written: {error}",
-            arguments.to.display()
-        ))
-    };
-    if arguments.to.exists() {
-        return Err(unwritable(std::io::ErrorKind::AlreadyExists.into()));
-    }
-    let part = part_of(&arguments.to);
-    let mut file = BufWriter::new(File::create_new(&part).map_err(unwritable)?);
+    let (new, file) = NewFile::create(&arguments.to)?;
+    let mut file = BufWriter::new(file);
     let written = write(&inputs, &mut file)
         .map_err(|error| Failure::new(Exit::NotACollection, format!("no symbols: {error}")))
-        .and_then(|summary| file.flush().map(|()| summary).map_err(unwritable));
-    let summary = written.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
-    std::fs::rename(&part, &arguments.to).map_err(unwritable)?;
+        .and_then(|summary| {
+            let flushed = file.flush().map_err(|error| new.unwritable(error));
+            flushed.map(|()| summary)
+        });
+    let summary = written.map_err(|failure| new.discard(failure))?;
+    new.keep()?;
     for name in &summary.missing {
         tell(&format!(
             "warning: {name} is not among the symbols: Volatility may not find its way"

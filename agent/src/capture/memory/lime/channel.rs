@@ -4,14 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use evidence::frame::RAW_BYTES;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::LimeFailure;
 use crate::host::{Loading, Pipe};
 
-/// What the module writes at most between two looks at the signals; a pipe that holds as much is nearly as fast as a socket.
-pub const PIECE: usize = 1 << 20;
+/// What is gathered before it goes on: a frame, which then is not copied. A pipe that holds as much is nearly as fast as a
+/// socket.
+pub const PIECE: usize = RAW_BYTES;
 const POLL_MS: u16 = 100;
 /// How long a module that has not opened its path yet is waited for before the path goes.
 const OPENING: Duration = Duration::from_secs(5);

@@ -273,18 +273,22 @@ impl Worker {
     }
 }
 
-/// Whether nothing but zeros is there; one comparison of the bytes with themselves, one place on.
+/// Whether nothing but zeros is there, a page at a time.
 pub(crate) fn all_zero(bytes: &[u8]) -> bool {
-    match bytes {
-        [0, rest @ ..] => bytes.get(..rest.len()) == Some(rest),
-        bytes => bytes.is_empty(),
-    }
+    let (words, rest) = bytes.as_chunks::<8>();
+    let clear = |page: &[[u8; 8]]| {
+        page.iter()
+            .fold(0, |all, word| all | u64::from_ne_bytes(*word))
+            == 0
+    };
+    words.chunks(512).all(clear) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// A stream in the assembler's hands.
+#[derive(Default)]
 struct Lane {
-    segment: Builder,
-    target: usize,
+    /// Made with its first frame: a stream that rests holds no memory.
+    segment: Option<Builder>,
     raw_bytes: u64,
 }
 
@@ -336,19 +340,16 @@ impl Assembler {
             Stream::Evidence => TARGET_BYTES,
             Stream::Memory => self.memory_segment,
         };
-        if block.length == 0 && !self.lanes.contains_key(&block.stream) {
-            return;
+        let lane = self.lanes.entry(block.stream).or_default();
+        if block.length > 0 {
+            lane.raw_bytes += block.length as u64;
+            lane.segment
+                .get_or_insert_with(|| Builder::new(&self.chain, block.stream, target))
+                .push(&block.packed);
         }
-        let lane = self.lanes.entry(block.stream).or_insert_with(|| Lane {
-            segment: Builder::new(&self.chain, block.stream, target),
-            target,
-            raw_bytes: 0,
-        });
-        lane.raw_bytes += block.length as u64;
-        lane.segment.push(&block.packed);
-        if lane.segment.len() >= lane.target || (block.cut && !lane.segment.is_empty()) {
-            let next = Builder::new(&self.chain, block.stream, lane.target);
-            let segment = std::mem::replace(&mut lane.segment, next).seal(&mut self.chain);
+        let full = |segment: &mut Builder| block.cut || segment.len() >= target;
+        if let Some(segment) = lane.segment.take_if(full) {
+            let segment = segment.seal(&mut self.chain);
             let room = self.chain.next_number(block.stream) < MAX_SEGMENTS;
             self.open = (self.take)(segment) && room;
         }

@@ -26,7 +26,7 @@ pub(crate) use mounts::unescape;
 pub use stat::Stat;
 pub use sys::{
     Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_heap,
-    usage,
+    trim_heap, usage,
 };
 
 /// Most bytes of a file under `/proc` or `/sys` that are read into memory.

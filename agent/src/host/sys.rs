@@ -128,6 +128,15 @@ pub fn single_heap() {
     }
 }
 
+/// Gives what [`single_heap`] keeps and nobody uses back to the host.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` takes a number only, and locks the heap itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Lets `signal` end a system call with EINTR, and do nothing else: a handler that restarts calls would let it go on.
 pub(super) fn let_interrupt(signal: Signal) -> Result<(), Errno> {
     extern "C" fn nothing(_: libc::c_int) {}

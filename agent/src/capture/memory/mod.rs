@@ -16,7 +16,7 @@ mod zeros;
 use evidence::lime::Range;
 
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
-use crate::host::{Host, HostError, SMALL};
+use crate::host::{Host, HostError, SMALL, trim_heap};
 use image::Image;
 use physical::{Hole, OpenError, Physical};
 pub use prospect::{Prospect, WayProspect};
@@ -130,6 +130,7 @@ impl Artifact for Memory {
         let ranges = ram(host, sink)?;
         // What was captured before leaves the host before this long one starts.
         sink.flush()?;
+        trim_heap();
         let captured = self.by_some_way(host, &ranges, sink);
         // What was read leaves the host now, also when it is only a part.
         let sent = sink.memory_cut();

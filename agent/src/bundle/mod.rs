@@ -295,7 +295,7 @@ impl Writer {
             }
         }
         self.members += 1;
-        entry.offset = Some(self.pack.written(Stream::Evidence));
+        entry.offset = Some(self.pack.tar_bytes());
         Ok(Some(entry))
     }
 

@@ -92,7 +92,7 @@ pub struct Pack {
     spare: Receiver<Block>,
     assembler: JoinHandle<PackEnd>,
     threads: Vec<JoinHandle<()>>,
-    written: BTreeMap<Stream, u64>,
+    tar_bytes: u64,
 }
 
 impl Pack {
@@ -132,13 +132,13 @@ impl Pack {
             spare,
             assembler,
             threads,
-            written: BTreeMap::new(),
+            tar_bytes: 0,
         })
     }
 
-    /// Raw bytes of `stream` written so far: the offset of the next one.
-    pub fn written(&self, stream: Stream) -> u64 {
-        self.written.get(&stream).copied().unwrap_or_default()
+    /// Raw bytes of the tar written so far: the offset of the next one.
+    pub fn tar_bytes(&self) -> u64 {
+        self.tar_bytes
     }
 
     /// Appends `bytes` to `stream`.
@@ -204,7 +204,9 @@ impl Pack {
 
     /// Makes the block one of `stream`, to which `more` bytes are coming.
     fn turn_to(&mut self, stream: Stream, more: usize) -> Result<(), Stopped> {
-        *self.written.entry(stream).or_default() += more as u64;
+        if stream == Stream::Evidence {
+            self.tar_bytes += more as u64;
+        }
         if self.block.stream != stream {
             if self.block.length > 0 {
                 self.send()?;
@@ -458,7 +460,7 @@ pub(crate) mod tests {
         pack.push(Stream::Memory, whole[RAW_BYTES..].to_vec())
             .unwrap();
         pack.write(Stream::Evidence, b"last").unwrap();
-        assert_eq!(pack.written(Stream::Evidence), 9);
+        assert_eq!(pack.tar_bytes(), 9);
         let end = pack.finish().unwrap();
         let segments = std::mem::take(&mut *taken.lock().unwrap());
         let (memory, evidence): (Vec<_>, Vec<_>) = segments

@@ -10,6 +10,7 @@ mod queue;
 mod resume;
 mod s3;
 mod s3_error;
+mod s3_intercept;
 mod s3_objects;
 
 use bytes::Bytes;

@@ -29,6 +29,7 @@ use tokio::runtime::Runtime;
 use super::credentials::Provider;
 use super::network::{self, NetworkOptions, Resolver};
 use super::s3_error::{self, Answer};
+use super::s3_intercept::{ReadDate, SignedAs};
 use super::{CredentialSource, Kind, Object, Readiness, ShipError, Store};
 use crate::host::clocks;
 
@@ -169,7 +170,7 @@ impl S3 {
             .bucket(bucket)
             .customize();
         let result = request
-            .interceptor(s3_error::ReadDate(Arc::clone(&theirs)))
+            .interceptor(ReadDate(Arc::clone(&theirs)))
             .send()
             .await;
         let theirs = theirs.load(Ordering::Relaxed);
@@ -238,6 +239,7 @@ impl S3 {
             shipped: true,
             ..object.unshipped()
         };
+        let request = request.customize().interceptor(SignedAs(object.sha256));
         match request.send().await {
             Ok(output) => {
                 if output

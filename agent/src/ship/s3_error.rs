@@ -2,14 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::s3::S3Options;
@@ -156,31 +151,6 @@ fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
-}
-
-/// Reads the `Date` header of an answer: over TLS, the store's clock is one that the suspect does not set.
-#[derive(Clone, Debug)]
-pub(super) struct ReadDate(pub(super) Arc<AtomicI64>);
-
-impl Intercept for ReadDate {
-    fn name(&self) -> &'static str {
-        "ReadDate"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), aws_sdk_s3::error::BoxError> {
-        let date = context.response().headers().get("date");
-        let date = date.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
-        self.0.store(
-            date.map_or(0, |date| date.secs().saturating_mul(1_000_000_000)),
-            Ordering::Relaxed,
-        );
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Answer<'_> {

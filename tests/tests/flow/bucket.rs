@@ -32,6 +32,10 @@ fn each_object_is_put_once_with_its_checksum_and_locked() {
             .decode(checksum)
             .unwrap();
         assert_eq!(hex::encode(digest), put.body_sha256);
+        assert_eq!(
+            header("x-amz-content-sha256"),
+            Some(put.body_sha256.as_str())
+        );
         assert!(
             !put.headers.contains_key("x-amz-object-lock-mode"),
             "the bucket's default retention does it"

@@ -1,7 +1,7 @@
 //! What a kernel or an operator's rule forbids: the agent says which way failed and why, takes the next one when it
 //! may, and captures everything else. The guest lives through all of it.
 
-use super::image::Image;
+use super::image::{Image, system_ram};
 use super::lab::{Lab, Run, left_over, planted};
 
 /// LiME alone was asked for and refused: nothing of memory is there, the rest is, and the reason says this.
@@ -131,6 +131,7 @@ fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
         guest,
         "pages=12 plant
          exhibit-agent memory check $modules >check.integrity
+         exhibit-agent memory check $modules --json >check.json
          collect integrity --memory auto $modules
          echo confidentiality >/sys/kernel/security/lockdown
          exhibit-agent memory check $modules >check.confidentiality
@@ -141,6 +142,11 @@ fn a_locked_down_kernel_is_read_as_far_as_it_allows() {
         foretold(&text, "lime", "no", &["lockdown", state]);
         foretold(&text, "/proc/kcore", kcore, &[]);
     }
+    let check: serde_json::Value = serde_json::from_str(&ended.text("check.json")).unwrap();
+    let ranges = system_ram(&ended.text("iomem"));
+    let bytes: u64 = ranges.iter().map(|(first, last)| last - first + 1).sum();
+    assert_eq!(check["ram_bytes"], bytes, "{check}");
+    assert_eq!(check["ways"][1]["name"], "/proc/kcore", "{check}");
     let run = lab.of(&ended, "integrity");
     fell_back(&lab, &run, &["lime", "lockdown"]);
     Image::open(&lab.image(&run)).judge(&ended.text("iomem"), &planted(&ended));

@@ -127,7 +127,10 @@ impl Artifact for Memory {
         if !host.is_live() && host.root().stat("proc/iomem").is_err() {
             return Err(CaptureError::Absent("a file tree has no memory".to_owned()));
         }
-        let ranges = ram(host, sink)?;
+        if map_of_memory(host).as_ref().is_err_and(covered) {
+            sink.loss("failed:iomem_covered");
+        }
+        let ranges = ram(host)?;
         // What was captured before leaves the host before this long one starts.
         sink.flush()?;
         trim_heap();
@@ -136,7 +139,7 @@ impl Artifact for Memory {
         let sent = sink.memory_cut();
         captured?;
         // Memory may have been plugged in or out meanwhile.
-        if ram(host, sink)? != ranges {
+        if ram(host)? != ranges {
             sink.loss("changed:memory_map");
         }
         Ok(sent?)
@@ -224,17 +227,17 @@ impl Memory {
 ///
 /// # Errors
 /// When neither shows addresses.
-fn ram(host: &Host, sink: &mut Sink<'_>) -> Result<Vec<Range>, CaptureError> {
-    match map_of_memory(host) {
-        Err(CaptureError::Host { source, .. }) if source == HostError::Covered => {
-            sink.loss("failed:iomem_covered");
-            let shown = Physical::kcore(host)
-                .ok()
-                .and_then(|physical| physical.ram());
-            shown.ok_or_else(|| CaptureError::host("/proc/iomem")(source))
-        }
-        result => result,
-    }
+fn ram(host: &Host) -> Result<Vec<Range>, CaptureError> {
+    map_of_memory(host).or_else(|error| {
+        let core = covered(&error).then(|| Physical::kcore(host).ok());
+        let shown = core.flatten().and_then(|physical| physical.ram());
+        shown.ok_or(error)
+    })
+}
+
+/// Whether something is mounted over `/proc/iomem`.
+fn covered(error: &CaptureError) -> bool {
+    matches!(error, CaptureError::Host { source, .. } if *source == HostError::Covered)
 }
 
 /// What `/proc/iomem` says.

@@ -6,14 +6,16 @@ use evidence::lime::Range;
 use serde::Serialize;
 
 use super::physical::{OpenError, Physical, piece};
-use super::{Memory, Way, map_of_memory, refused, sum};
+use super::{Memory, Way, ram, refused, sum};
 use crate::host::{Host, HostError};
 
 /// What each way promises, for who asks before.
 #[derive(Debug, Serialize)]
 pub struct Prospect {
-    /// Bytes of System RAM, or why that is unknown.
-    pub ram: Result<u64, String>,
+    /// Bytes of System RAM, when they are known.
+    pub ram_bytes: Option<u64>,
+    /// Why they are not.
+    pub ram_unknown: Option<String>,
     pub ways: Vec<WayProspect>,
 }
 
@@ -30,14 +32,14 @@ pub struct WayProspect {
 impl Prospect {
     /// Whether one of the ways promises an image.
     pub fn works(&self) -> bool {
-        self.ram.is_ok() && self.ways.iter().any(|way| way.why_not.is_none())
+        self.ram_bytes.is_some() && self.ways.iter().any(|way| way.why_not.is_none())
     }
 }
 
 impl Memory {
     /// Which way would work, found out without changing anything.
     pub fn check(&self, host: &Host) -> Prospect {
-        let ranges = map_of_memory(host);
+        let ranges = ram(host);
         let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
         let known = ranges.as_deref().unwrap_or_default();
         let of_file = |opened: Result<Physical, OpenError>| {
@@ -64,7 +66,8 @@ impl Memory {
         };
         Prospect {
             ways: self.ways().iter().map(way).collect(),
-            ram: ranges.map(|_| bytes).map_err(|error| error.to_string()),
+            ram_bytes: ranges.is_ok().then_some(bytes),
+            ram_unknown: ranges.err().map(|error| error.to_string()),
         }
     }
 }

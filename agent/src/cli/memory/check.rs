@@ -42,10 +42,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn human(prospect: &Prospect) -> String {
-    let mut text = match &prospect.ram {
-        Ok(bytes) => format!("System RAM   {}\n", HumanBytes(*bytes)),
-        Err(why) => format!("System RAM   unknown: {why}\n"),
+    let ram = match (prospect.ram_bytes, &prospect.ram_unknown) {
+        (Some(bytes), _) => HumanBytes(bytes).to_string(),
+        (None, why) => format!("unknown: {}", why.as_deref().unwrap_or_default()),
     };
+    let mut text = format!("System RAM   {ram}\n");
     for way in &prospect.ways {
         let answer = match (&way.why_not, way.seconds) {
             (Some(why), _) => format!("no: {why}"),

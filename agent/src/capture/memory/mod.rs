@@ -127,10 +127,11 @@ impl Artifact for Memory {
         if !host.is_live() && host.root().stat("proc/iomem").is_err() {
             return Err(CaptureError::Absent("a file tree has no memory".to_owned()));
         }
-        if map_of_memory(host).as_ref().is_err_and(covered) {
+        let map = map_of_memory(host);
+        if map.as_ref().is_err_and(covered) {
             sink.loss("failed:iomem_covered");
         }
-        let ranges = ram(host)?;
+        let ranges = map.or_else(|error| shown_by_kcore(host, error))?;
         // What was captured before leaves the host before this long one starts.
         sink.flush()?;
         trim_heap();
@@ -228,11 +229,14 @@ impl Memory {
 /// # Errors
 /// When neither shows addresses.
 fn ram(host: &Host) -> Result<Vec<Range>, CaptureError> {
-    map_of_memory(host).or_else(|error| {
-        let core = covered(&error).then(|| Physical::kcore(host).ok());
-        let shown = core.flatten().and_then(|physical| physical.ram());
-        shown.ok_or(error)
-    })
+    map_of_memory(host).or_else(|error| shown_by_kcore(host, error))
+}
+
+/// The ranges that kcore shows, when the map was refused with `error` because it is covered.
+fn shown_by_kcore(host: &Host, error: CaptureError) -> Result<Vec<Range>, CaptureError> {
+    let core = covered(&error).then(|| Physical::kcore(host).ok());
+    let shown = core.flatten().and_then(|physical| physical.ram());
+    shown.ok_or(error)
 }
 
 /// Whether something is mounted over `/proc/iomem`.

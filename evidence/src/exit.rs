@@ -40,6 +40,38 @@ pub enum Exit {
     Interrupted = 21,
     /// What is named is not a collection.
     NotACollection = 22,
+    /// No instance answers to what was named.
+    UnknownInstance = 30,
+    /// A name or an address stands for more than one instance.
+    Ambiguous = 31,
+    /// The instance does not run: there is no memory to collect.
+    NotRunning = 32,
+    /// The instance runs a system that the agent is not for.
+    Platform = 33,
+    /// SSM does not reach the instance.
+    NotManaged = 34,
+    /// There is a case of this name already.
+    CaseExists = 35,
+    /// There is no case of this name.
+    CaseUnknown = 36,
+    /// Another orchestrator works on the case.
+    CaseBusy = 37,
+    /// The journal of the case is not what was written.
+    CaseDamaged = 38,
+    /// The credentials are for another account than the configuration says.
+    WrongAccount = 39,
+    /// A permission is missing.
+    Denied = 40,
+    /// The clock of this machine is wrong: AWS refuses what it signs.
+    ClockSkew = 41,
+    /// AWS refuses or fails for another reason.
+    Aws = 42,
+    /// The preflight found something that has to be mended first.
+    NotReady = 43,
+    /// No instance that was asked sent a collection that can be used.
+    CollectionFailed = 44,
+    /// The key that should sign or verify can not be used.
+    KeyUnusable = 45,
 }
 
 impl Exit {
@@ -62,6 +94,22 @@ impl Exit {
         Self::Altered,
         Self::Interrupted,
         Self::NotACollection,
+        Self::UnknownInstance,
+        Self::Ambiguous,
+        Self::NotRunning,
+        Self::Platform,
+        Self::NotManaged,
+        Self::CaseExists,
+        Self::CaseUnknown,
+        Self::CaseBusy,
+        Self::CaseDamaged,
+        Self::WrongAccount,
+        Self::Denied,
+        Self::ClockSkew,
+        Self::Aws,
+        Self::NotReady,
+        Self::CollectionFailed,
+        Self::KeyUnusable,
     ];
 
     /// The number that the process ends with.
@@ -89,6 +137,22 @@ impl Exit {
             Self::Altered => "altered",
             Self::Interrupted => "interrupted",
             Self::NotACollection => "not-a-collection",
+            Self::UnknownInstance => "unknown-instance",
+            Self::Ambiguous => "ambiguous",
+            Self::NotRunning => "not-running",
+            Self::Platform => "platform",
+            Self::NotManaged => "not-managed",
+            Self::CaseExists => "case-exists",
+            Self::CaseUnknown => "case-unknown",
+            Self::CaseBusy => "case-busy",
+            Self::CaseDamaged => "case-damaged",
+            Self::WrongAccount => "wrong-account",
+            Self::Denied => "denied",
+            Self::ClockSkew => "clock-skew",
+            Self::Aws => "aws",
+            Self::NotReady => "not-ready",
+            Self::CollectionFailed => "collection-failed",
+            Self::KeyUnusable => "key-unusable",
         }
     }
 }

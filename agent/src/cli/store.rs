@@ -8,12 +8,13 @@ use aws_sdk_s3::types::ObjectLockMode;
 use clap::{Args, ValueEnum};
 use evidence::Exit;
 use evidence::objects::{self, Objects};
+use transport::{NetworkOptions, check_pem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Failure;
 use crate::host::Host;
-use crate::ship::{CredentialSource, Lock, NetworkOptions, S3, S3Options, check_pem, connect};
+use crate::ship::{CredentialSource, Lock, S3, S3Options, connect};
 
 /// Longest file that an option can name, in bytes: a kernel module is the largest.
 const MAX_FILE: u64 = 16 << 20;
@@ -235,20 +236,30 @@ fn locking(arguments: &LockArguments) -> Result<Lock, Failure> {
 }
 
 fn network(arguments: &S3Arguments) -> Result<NetworkOptions, Failure> {
-    let nameserver = arguments.nameserver.as_deref().map(|text| {
-        let with_port = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-        with_port.or_else(|_| text.parse()).map_err(|_| {
-            Failure::usage(format!(
-                "--nameserver {text:?} is not an address: want IP or IP:PORT"
-            ))
-        })
-    });
     let ca_bundle = arguments.ca_bundle.as_deref().map(ca_bundle).transpose()?;
     Ok(NetworkOptions {
-        nameserver: nameserver.transpose()?,
-        host_nameservers: host_nameservers(),
+        nameservers: nameservers(arguments.nameserver.as_deref())?,
         ca_bundle,
     })
+}
+
+/// The server that the operator names, or the VPC's and then, recorded when it is used, the host's.
+fn nameservers(named: Option<&str>) -> Result<Vec<SocketAddr>, Failure> {
+    let Some(text) = named else {
+        let host = host_nameservers()
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, 53));
+        return Ok(std::iter::once(transport::VPC_RESOLVER)
+            .chain(host)
+            .collect());
+    };
+    let with_port = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let server = with_port.or_else(|_| text.parse()).map_err(|_| {
+        Failure::usage(format!(
+            "--nameserver {text:?} is not an address: want IP or IP:PORT"
+        ))
+    });
+    server.map(|server| vec![server])
 }
 
 fn ca_bundle(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -293,9 +304,7 @@ fn host_nameservers() -> Vec<IpAddr> {
         .into_iter()
         .find_map(|path| host.line(path))
         .unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok())
-        .collect()
+    transport::nameservers(&text).collect()
 }
 
 #[cfg(test)]
@@ -322,6 +331,15 @@ mod tests {
         ] {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_host_is_asked_last_and_not_at_all_when_the_operator_names_a_server() {
+        let servers = nameservers(None).unwrap();
+        assert_eq!(servers.first(), Some(&transport::VPC_RESOLVER));
+        let named = nameservers(Some("127.0.0.1:5353")).unwrap();
+        assert_eq!(named, ["127.0.0.1:5353".parse().unwrap()]);
+        assert!(nameservers(Some("resolver")).is_err());
     }
 
     #[test]

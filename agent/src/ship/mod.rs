@@ -5,7 +5,6 @@
 mod credentials;
 mod directory;
 mod error;
-mod network;
 mod queue;
 mod resume;
 mod s3;
@@ -20,7 +19,6 @@ use evidence::manifest::StoredObject;
 pub use credentials::Source as CredentialSource;
 pub use directory::Directory;
 pub use error::{Kind, ShipError};
-pub use network::{NetworkOptions, PemError, check_pem};
 pub use queue::{Drained, Queue, Shipped};
 pub use resume::{ResumeError, Resumed, prefix_of, ship_directory};
 pub use s3::{Lock, S3, S3Options, connect};

@@ -25,9 +25,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use evidence::digest::Digest;
 use evidence::manifest::StoredObject;
 use tokio::runtime::Runtime;
+use transport::{NetworkOptions, Resolver};
 
 use super::credentials::Provider;
-use super::network::{self, NetworkOptions, Resolver};
 use super::s3_error::{self, Answer};
 use super::s3_intercept::{ReadDate, SignedAs};
 use super::{CredentialSource, Kind, Object, Readiness, ShipError, Store};
@@ -91,7 +91,7 @@ pub fn connect(options: S3Options) -> Result<S3, ShipError> {
         .enable_all()
         .build()
         .map_err(|error| internal(error.to_string()))?;
-    let (http, resolver) = network::client(&options.network).map_err(internal)?;
+    let (http, resolver) = transport::client(&options.network).map_err(internal)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));

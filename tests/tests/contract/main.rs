@@ -10,7 +10,7 @@
 use evidence::digest::Digest;
 use evidence::objects::{Directory as DirectoryObjects, Objects, read_whole};
 use exhibit_agent::ship::{
-    CredentialSource, Directory, Kind, Lock, NetworkOptions, Object, S3Options, Store, connect,
+    CredentialSource, Directory, Kind, Lock, Object, S3Options, Store, connect,
 };
 use exhibit_tests::rig::moto::Moto;
 use exhibit_tests::rig::or_skip;
@@ -96,7 +96,7 @@ fn a_bucket_keeps_the_contract() {
         lock: Lock::default(),
         allow_unlocked: false,
         attempts: 2,
-        network: NetworkOptions::default(),
+        network: transport::NetworkOptions::default(),
     })
     .unwrap();
     contract(&store, &store);

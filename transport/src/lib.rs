@@ -1,6 +1,6 @@
-//! How the store is reached: our own resolver, bundled roots, no proxy. None of it comes from the suspect.
+//! How AWS is reached, by both programs: our own resolver, bundled roots, no proxy. None of it comes from the machine.
 //!
-//! getaddrinfo of a static glibc would load the host's NSS libraries, as root (`docs/decisions/0002-static-glibc.md`).
+//! getaddrinfo of a static glibc would load the machine's NSS libraries (`docs/decisions/0002-static-glibc.md`).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,20 +18,25 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 /// The resolver of every VPC (AWS: "Amazon DNS server", link-local address).
-const VPC_RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), 53);
+pub const VPC_RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), 53);
 /// Time for one query, and queries for one name.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const QUERIES: usize = 2;
 
-/// What the operator said of the way to the store.
+/// The way to AWS.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkOptions {
-    /// Name server to ask, instead of the VPC's.
-    pub nameserver: Option<SocketAddr>,
-    /// Name servers of the host's resolv.conf: the last resort, and recorded when used.
-    pub host_nameservers: Vec<IpAddr>,
+    /// Name servers to ask, one after the other.
+    pub nameservers: Vec<SocketAddr>,
     /// Certificates in PEM that are trusted beside the bundled roots.
     pub ca_bundle: Option<Vec<u8>>,
+}
+
+/// The name servers that the text of a resolv.conf lists.
+pub fn nameservers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> {
+    resolv_conf
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok())
 }
 
 /// Why a CA bundle is refused.
@@ -63,7 +68,10 @@ pub fn check_pem(pem: &[u8]) -> Result<(), PemError> {
 }
 
 /// The HTTP client of the program, and the resolver that it uses.
-pub(super) fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Resolver), String> {
+///
+/// # Errors
+/// When the certificates can not be used.
+pub fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Resolver), String> {
     let mut roots = String::new();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
         roots.push_str("-----BEGIN CERTIFICATE-----\n");
@@ -90,31 +98,21 @@ pub(super) fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Reso
 
 /// Resolves names by itself.
 #[derive(Clone, Debug)]
-pub(super) struct Resolver {
+pub struct Resolver {
     servers: Vec<SocketAddr>,
     used: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Resolver {
     fn new(options: &NetworkOptions) -> Self {
-        let servers = match options.nameserver {
-            Some(server) => vec![server],
-            None => {
-                let fallback = options
-                    .host_nameservers
-                    .iter()
-                    .map(|ip| SocketAddr::new(*ip, 53));
-                std::iter::once(VPC_RESOLVER).chain(fallback).collect()
-            }
-        };
         Self {
-            servers,
+            servers: options.nameservers.clone(),
             used: Arc::default(),
         }
     }
 
     /// The name server that answered last.
-    pub(super) fn used(&self) -> Option<SocketAddr> {
+    pub fn used(&self) -> Option<SocketAddr> {
         self.used.lock().ok().and_then(|used| *used)
     }
 
@@ -195,21 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_asked_last_and_not_at_all_when_the_operator_names_a_server() {
-        let host = "192.0.2.1".parse().unwrap();
-        let options = NetworkOptions {
-            host_nameservers: vec![host],
-            ..NetworkOptions::default()
-        };
-        assert_eq!(
-            Resolver::new(&options).servers,
-            [VPC_RESOLVER, SocketAddr::new(host, 53)]
-        );
-        let named = "127.0.0.1:5353".parse().unwrap();
-        let options = NetworkOptions {
-            nameserver: Some(named),
-            ..options
-        };
-        assert_eq!(Resolver::new(&options).servers, [named]);
+    fn only_addresses_of_a_resolv_conf_count() {
+        let text = "search x\nnameserver 192.0.2.1\n# nameserver 192.0.2.2\nnameserver evil\nnameserver 2001:db8::1\n";
+        let servers: Vec<String> = nameservers(text).map(|ip| ip.to_string()).collect();
+        assert_eq!(servers, ["192.0.2.1", "2001:db8::1"]);
     }
 }

@@ -1,0 +1,121 @@
+//! EC2: which instances there are.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::Filter;
+
+use super::{Account, Refusal};
+
+/// Values that one filter takes (EC2 API reference, "Filter": 200).
+const MAX_VALUES: usize = 200;
+
+/// How instances are named.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    Ids(Vec<String>),
+    /// A tag, `key` and `value`.
+    Tag(String, String),
+    /// A private or public address.
+    Address(String),
+    /// The tag `Name`.
+    Name(String),
+}
+
+/// An instance as EC2 describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    /// `running`, `stopped`, ...
+    pub(crate) state: String,
+    pub(crate) windows: bool,
+    pub(crate) name: Option<String>,
+    pub(crate) instance_type: String,
+    pub(crate) profile: Option<String>,
+    /// `required` or `optional`, of IMDSv2; `disabled` when the service is off.
+    pub(crate) metadata: String,
+    pub(crate) volumes: Vec<String>,
+}
+
+/// All instances that answer to `named`, over all pages. Those that are terminated have no evidence and do not count.
+///
+/// # Errors
+/// When EC2 refuses. An id that does not exist is no error: it is not in the answer.
+pub(crate) async fn instances(account: &Account, named: &Named) -> Result<Vec<Instance>, Refusal> {
+    let filters = match named {
+        // By filter and not by id: one unknown id would make the whole call fail.
+        Named::Ids(ids) => ids.chunks(MAX_VALUES).map(|ids| filter("instance-id", ids)).collect(),
+        Named::Tag(key, value) => vec![filter(&format!("tag:{key}"), std::slice::from_ref(value))],
+        Named::Name(name) => vec![filter("tag:Name", std::slice::from_ref(name))],
+        Named::Address(address) => ["private-ip-address", "ip-address", "network-interface.addresses.private-ip-address", "ipv6-address"]
+            .map(|name| filter(name, std::slice::from_ref(address)))
+            .to_vec(),
+    };
+    let client = Client::new(&account.config);
+    let mut found: Vec<Instance> = Vec::new();
+    for filter in filters {
+        let mut pages = client.describe_instances().filters(filter).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeInstances", "*"))?;
+            let instances = page.reservations().iter().flat_map(|r| r.instances());
+            for instance in instances.map(instance) {
+                if instance.state != "terminated" && !found.iter().any(|other| other.id == instance.id) {
+                    found.push(instance);
+                }
+            }
+        }
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+fn filter(name: &str, values: &[String]) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.to_vec())).build()
+}
+
+fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
+    let state = instance.state().and_then(|state| state.name());
+    let name = instance.tags().iter().find(|tag| tag.key() == Some("Name"));
+    let metadata = instance.metadata_options();
+    let off = metadata.and_then(|m| m.http_endpoint()).is_some_and(|e| e.as_str() == "disabled");
+    let volumes = instance.block_device_mappings().iter();
+    Instance {
+        id: instance.instance_id().unwrap_or_default().to_owned(),
+        state: state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        windows: instance.platform().is_some_and(|p| p.as_str().eq_ignore_ascii_case("windows")),
+        name: name.and_then(|tag| tag.value()).map(str::to_owned),
+        instance_type: instance.instance_type().map(|t| t.as_str().to_owned()).unwrap_or_default(),
+        profile: instance.iam_instance_profile().and_then(|p| p.arn()).map(str::to_owned),
+        metadata: if off {
+            "disabled".to_owned()
+        } else {
+            metadata.and_then(|m| m.http_tokens()).map(|t| t.as_str().to_owned()).unwrap_or_default()
+        },
+        volumes: volumes.filter_map(|v| v.ebs()?.volume_id().map(str::to_owned)).collect(),
+    }
+}
+
+/// Memory of these instance types, in bytes.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn memory_of_types(
+    account: &Account,
+    types: &[String],
+) -> Result<std::collections::BTreeMap<String, u64>, Refusal> {
+    let client = Client::new(&account.config);
+    let mut memory = std::collections::BTreeMap::new();
+    // InstanceTypes takes 100 (EC2 API reference, DescribeInstanceTypes).
+    for types in types.chunks(100) {
+        let types = types.iter().map(|t| t.as_str().into()).collect();
+        let mut pages = client.describe_instance_types().set_instance_types(Some(types)).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeInstanceTypes", "*"))?;
+            for info in page.instance_types() {
+                let mib = info.memory_info().and_then(|m| m.size_in_mib()).and_then(|m| u64::try_from(m).ok());
+                if let (Some(name), Some(mib)) = (info.instance_type(), mib) {
+                    memory.insert(name.as_str().to_owned(), mib << 20);
+                }
+            }
+        }
+    }
+    Ok(memory)
+}

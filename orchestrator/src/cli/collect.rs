@@ -1,0 +1,211 @@
+//! `collect`, `resume` and `cancel`: trigger and follow.
+
+use clap::{ArgGroup, Args};
+use evidence::{CaseId, Exit};
+
+
+use super::{Global, status};
+use crate::aws::ec2::Named;
+use crate::aws::{Account, ssm};
+use crate::case::{Case, Event, Outcome, Request};
+use crate::collect::{self, Targets, Wanted};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::run::Work;
+
+const EXAMPLES: &str = "\
+Examples:
+  exhibit collect --case IR-7 --instance i-0123456789abcdef0 --instance i-0fedcba9876543210
+  exhibit collect --case IR-7 --tag Response=Collect --account production
+  exhibit collect --case IR-7 --ip 10.0.0.7 -- --include memory,symbols --cpu-limit 50
+  exhibit collect --case IR-7 --name web-1 --dry-run";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("target").required(true))]
+pub(super) struct Arguments {
+    #[arg(long)]
+    case: CaseId,
+    /// Instance id; may be given more than once
+    #[arg(long, value_name = "ID", group = "target")]
+    instance: Vec<String>,
+    /// All instances with this tag
+    #[arg(long, value_name = "KEY=VALUE", group = "target")]
+    tag: Option<String>,
+    /// The instance with this address
+    #[arg(long, value_name = "ADDRESS", group = "target")]
+    ip: Option<String>,
+    /// The instance with this tag `Name`
+    #[arg(long, value_name = "NAME", group = "target")]
+    name: Option<String>,
+    /// Account of the configuration
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Why, if it is another reason than the case's
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Return when the command is sent; `exhibit resume` follows
+    #[arg(long)]
+    no_wait: bool,
+    /// More arguments for the agent, after `--`
+    #[arg(last = true)]
+    agent: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    case: CaseId,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArguments {
+    case: CaseId,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
+    let targets = targets(arguments)?;
+    let config = global.read_config()?;
+    let (name, _) = config.account(arguments.account.as_deref())?;
+    let progress = global.progress();
+    let mut work = global.work(&config, &arguments.case, &progress).await?;
+    let account = work.suspects(name).await?;
+    let document_sha256 = document(&config, &account).await?;
+    let resolved = collect::resolve(&account, &targets).await?;
+    let reason = arguments.reason.clone().unwrap_or_else(|| work.journal.case().reason.clone());
+    let wanted = Wanted { case: arguments.case.clone(), operator: global.operator(), reason, arguments: arguments.agent.clone() };
+    let request = collect::request(&config, name, document_sha256, &resolved, &wanted)?;
+    if arguments.dry_run {
+        global.print(&request, plan)?;
+        return Ok(Exit::Complete);
+    }
+    for refused in &request.refused {
+        progress.say(&format!("left out: {}", refused.why));
+    }
+    let id = request.id.clone();
+    work.record(&Event::Requested(Box::new(request))).await?;
+    work.to_rest(!arguments.no_wait).await?;
+    progress.end();
+    ended(global, work.journal.case(), Some(&id))
+}
+
+/// The SHA-256 that SSM has to run, which is the one of the configuration if it states one.
+async fn document(config: &Config, account: &Account) -> Result<evidence::Digest, Failure> {
+    let name = &config.collect.document;
+    let found = ssm::document_sha256(account, name).await.map_err(|refusal| match refusal.code.as_str() {
+        "InvalidDocument" => Failure::new(Exit::NotReady, format!("there is no SSM document {name} in account {}: register it, as ssm-documents/README.md says", account.id)),
+        _ => refusal.failure,
+    })?;
+    let found = found.ok_or_else(|| Failure::new(Exit::NotReady, format!("SSM states no SHA-256 of the document {name}")))?;
+    match config.collect.document_sha256 {
+        Some(stated) if stated != found => Err(Failure::new(
+            Exit::NotReady,
+            format!("the SSM document {name} has SHA-256 {found}, the configuration states {stated}: somebody changed one of them"),
+        )),
+        _ => Ok(found),
+    }
+}
+
+fn targets(arguments: &Arguments) -> Result<Targets, Failure> {
+    if let Some(tag) = &arguments.tag {
+        let (key, value) = tag.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| Failure::usage(format!("--tag {tag:?} is not KEY=VALUE")))?;
+        return Ok(Targets(Named::Tag(key.to_owned(), value.to_owned())));
+    }
+    if let Some(address) = &arguments.ip {
+        let address: std::net::IpAddr = address.parse().map_err(|_| Failure::usage(format!("--ip {address:?} is not an address")))?;
+        return Ok(Targets(Named::Address(address.to_string())));
+    }
+    if let Some(name) = &arguments.name {
+        return Ok(Targets(Named::Name(name.clone())));
+    }
+    let mut ids = arguments.instance.clone();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in &ids {
+        let digits = id.strip_prefix("i-").unwrap_or_default();
+        if !(8..=17).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(Failure::usage(format!("--instance {id:?} is not an instance id such as i-0123456789abcdef0; --name and --ip take others")));
+        }
+    }
+    Ok(Targets(Named::Ids(ids)))
+}
+
+fn plan(request: &Request) -> String {
+    let mut lines = vec![format!("collect on {} instances of account {} ({}), collection {}", request.instances.len(), request.account_id, request.region, request.collection)];
+    lines.extend(request.instances.iter().map(|id| format!("  {id}")));
+    lines.extend(request.refused.iter().map(|refused| format!("  not {}: {}", refused.instance, refused.why)));
+    if request.credentials == crate::case::Credentials::Session {
+        lines.push("  each gets a put-only session, in a SecureString parameter that is deleted at the end".to_owned());
+    }
+    let how = match &request.tag {
+        Some((key, value)) => format!("by the tag {key}={value}"),
+        None => format!("by id, {} commands", request.batches()),
+    };
+    lines.push(format!("  SSM document {} (SHA-256 {}), {how}", request.document, request.document_sha256));
+    lines.push(format!("  start within {} s, run within {} s, {} at a time, stop after {} errors", request.start_within, request.run_within, request.max_concurrency, request.max_errors));
+    lines.push(format!("  agent {} (SHA-256 {})", request.agent_source, request.agent_sha256));
+    lines.push(format!("  arguments: {}", request.arguments.join(" ")));
+    lines.join("\n") + "\n"
+}
+
+pub(super) async fn resume(global: &Global, arguments: &ResumeArguments) -> Result<Exit, Failure> {
+    let config = global.read_config()?;
+    let progress = global.progress();
+    let mut work = global.work(&config, &arguments.case, &progress).await?;
+    work.to_rest(true).await?;
+    progress.end();
+    ended(global, work.journal.case(), None)
+}
+
+pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Result<Exit, Failure> {
+    let config = global.read_config()?;
+    let progress = global.progress();
+    let mut work = global.work(&config, &arguments.case, &progress).await?;
+    let open: Vec<String> = open_requests(&work);
+    if arguments.dry_run {
+        global.print(&open, |open| open.iter().map(|id| format!("cancel request {id}\n")).collect())?;
+        return Ok(Exit::Complete);
+    }
+    for request in open {
+        work.record(&Event::CancelAsked { request }).await?;
+    }
+    work.to_rest(true).await?;
+    progress.end();
+    ended(global, work.journal.case(), None)
+}
+
+fn open_requests(work: &Work<'_>) -> Vec<String> {
+    let open = work.journal.case().requests.iter().filter(|requested| !requested.is_done() && !requested.cancelled);
+    open.map(|requested| requested.request.id.clone()).collect()
+}
+
+/// Tells how the instances of a request, or of all, ended; the exit code says the worst that every one shares.
+fn ended(global: &Global, case: &Case, request: Option<&str>) -> Result<Exit, Failure> {
+    let summary = status::Summary::of(case, request);
+    global.print(&summary, status::text)?;
+    Ok(exit(&summary))
+}
+
+fn exit(summary: &status::Summary) -> Exit {
+    let hosts = || summary.requests.iter().flat_map(|request| &request.instances);
+    let outcome = |wanted: Outcome| hosts().filter(|host| host.outcome == Some(wanted)).count();
+    let (received, interrupted) = (outcome(Outcome::Received), outcome(Outcome::Interrupted));
+    let refused = summary.requests.iter().map(|request| request.refused.len()).sum::<usize>();
+    let complete = hosts().filter(|host| host.exit_code == Some(0)).count();
+    let all = hosts().count();
+    let waiting = hosts().filter(|host| host.outcome.is_none()).count();
+    if waiting > 0 {
+        return Exit::Complete;
+    }
+    match (received, interrupted) {
+        (0, 0) if all > 0 => Exit::CollectionFailed,
+        (0, _) if all == interrupted => Exit::Interrupted,
+        _ if complete == all && refused == 0 => Exit::Complete,
+        _ => Exit::Partial,
+    }
+}
+

@@ -1,0 +1,95 @@
+//! `verify`: a case in the bucket, or a fetched copy offline.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use evidence::{CaseId, Exit};
+
+use super::Global;
+use crate::case::Event;
+use crate::failure::Failure;
+use crate::verify::{self, Checked};
+
+const EXAMPLES: &str = "\
+Examples:
+  Without a download: checksums, versions and locks of S3 against chain, manifest and receipt
+    exhibit verify IR-7
+  Every byte:
+    exhibit verify IR-7 --deep
+  A fetched copy, on any machine, without network:
+    exhibit verify --offline ./IR-7 --key pubkey.pem";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The case; with --offline, of the copy
+    #[arg(required_unless_present = "offline")]
+    case: Option<CaseId>,
+    /// Read every byte
+    #[arg(long)]
+    deep: bool,
+    /// A fetched copy instead of the bucket
+    #[arg(long, value_name = "DIR", conflicts_with = "deep")]
+    offline: Option<PathBuf>,
+    /// PEM file of the public key that is trusted, for a copy
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    key: Option<PathBuf>,
+}
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
+    if let Some(folder) = &arguments.offline {
+        return super::fetch::verify_copy(global, folder, arguments.key.as_deref());
+    }
+    let Some(case) = &arguments.case else {
+        return Err(Failure::usage("name a case"));
+    };
+    let config = global.read_config()?;
+    let progress = global.progress();
+    let mut work = global.work(&config, case, &progress).await?;
+    work.copy_custody().await?;
+    let collections = work.journal.case().collections.clone();
+    let mut all = Vec::new();
+    for (prefix, collection) in &collections {
+        let checked = verify::verify(&work, prefix, collection.receipt.as_ref(), arguments.deep).await?;
+        work.record(&verified(&checked)).await?;
+        all.push(checked);
+    }
+    progress.end();
+    global.print(&all, |all| all.iter().map(text).collect())?;
+    if all.is_empty() {
+        progress.say("the case has no collections yet");
+    }
+    Ok(worst(all.iter().map(Checked::exit)))
+}
+
+/// What the journal says of a verification.
+pub(super) fn verified(checked: &Checked) -> Event {
+    let verdict = serde_json::to_value(checked.verdict).ok().and_then(|v| v.as_str().map(str::to_owned));
+    Event::Verified {
+        prefix: checked.prefix.clone(),
+        verdict: verdict.unwrap_or_default(),
+        deep: checked.deep,
+        manifest_sha256: checked.manifest_sha256,
+        problems: checked.problems.iter().take(20).map(|problem| problem.message.chars().take(300).collect()).collect(),
+    }
+}
+
+/// The code that matters most: altered, then unlocked, then interrupted, then partial.
+pub(super) fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
+    const ORDER: [Exit; 4] = [Exit::Altered, Exit::Unlocked, Exit::Interrupted, Exit::Partial];
+    let exits: Vec<Exit> = exits.collect();
+    ORDER.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Complete)
+}
+
+fn text(checked: &Checked) -> String {
+    let verdict = serde_json::to_value(checked.verdict).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let mut lines = vec![format!("{}: {verdict}, {} segments, {} bytes{}", checked.prefix, checked.segments, checked.stored_bytes, if checked.deep { ", every byte read" } else { "" })];
+    lines.extend(checked.problems.iter().map(|problem| format!("  problem: {}: {}", problem.code, problem.message)));
+    lines.extend(checked.unlocked.iter().map(|key| format!("  unlocked: {key} has neither retention nor legal hold")));
+    lines.extend(checked.beyond_gap.iter().map(|key| format!("  beyond a gap: {key}")));
+    lines.extend(checked.reasons.iter().map(|reason| format!("  missing: {reason}")));
+    if checked.manifest_sha256.is_some() && !checked.bound_by_receipt {
+        lines.push("  note: no receipt came by way of SSM; only the bucket says what the manifest is".to_owned());
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,314 @@
+//! `exhibit.toml`: which bucket, which accounts, which agent, which key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use evidence::Exit;
+use evidence::digest::Digest;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// Name of the file, in the current directory unless `--config` says otherwise.
+pub(crate) const FILE: &str = "exhibit.toml";
+
+/// What `exhibit init` writes: every setting, with its meaning.
+pub(crate) const TEMPLATE: &str = include_str!("exhibit.toml");
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Folder of the journals, seen from the file.
+    #[serde(default = "cases")]
+    pub(crate) cases: PathBuf,
+    pub(crate) evidence: Evidence,
+    pub(crate) agent: Agent,
+    #[serde(default)]
+    pub(crate) collect: Collect,
+    #[serde(default)]
+    pub(crate) seal: Seal,
+    /// Accounts with suspects, by the name that `--account` takes.
+    pub(crate) accounts: BTreeMap<String, Account>,
+    pub(crate) forensic: Option<Forensic>,
+}
+
+/// The bucket that takes the evidence.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Evidence {
+    pub(crate) bucket: String,
+    #[serde(default)]
+    pub(crate) prefix: String,
+    pub(crate) region: String,
+    /// Account that owns it; a request to another's bucket of the same name is refused.
+    pub(crate) account: String,
+    /// Role that reads, seals and keeps the custody records; without it the caller's own credentials do.
+    pub(crate) role: Option<String>,
+    /// Role of which each suspect gets a put-only session.
+    pub(crate) collector_role: Option<String>,
+    /// Days that an object has to be locked for, from the seal on.
+    #[serde(default = "retention_days")]
+    pub(crate) retention_days: u32,
+}
+
+/// The agent that a suspect has to run, and nothing else.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Agent {
+    /// SHA-256 of the released binary.
+    pub(crate) sha256: Digest,
+    /// Other releases that `verify` accepts.
+    #[serde(default)]
+    pub(crate) also_released: Vec<Digest>,
+    /// Absolute path in the image, or `https://` address.
+    pub(crate) source: String,
+}
+
+/// How collections run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Collect {
+    /// Name of the SSM document, and the SHA-256 of its content that SSM has to confirm.
+    pub(crate) document: String,
+    pub(crate) document_sha256: Option<Digest>,
+    /// `session`: a put-only session for each suspect. `instance-role`: what the instance has anyway.
+    pub(crate) credentials: Credentials,
+    /// Seconds of a session; chained roles get an hour at most.
+    pub(crate) session_seconds: u32,
+    /// Instances at a time, and failures after which no more are started, as SSM takes them: `50`, `10%`.
+    pub(crate) max_concurrency: String,
+    pub(crate) max_errors: String,
+    /// Seconds that a command may wait for its start, and run; 0: estimated.
+    pub(crate) start_within_seconds: u32,
+    pub(crate) run_within_seconds: u32,
+    /// Seconds between two looks.
+    pub(crate) poll_seconds: u64,
+    /// Seconds without a new segment after which a run that SSM gave up counts as cut.
+    pub(crate) silence_seconds: i64,
+    /// More arguments of `exhibit-agent collect`.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Where a suspect's credentials come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Credentials {
+    #[default]
+    Session,
+    InstanceRole,
+}
+
+/// Who signs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seal {
+    /// KMS key: ECC_NIST_P256, SIGN_VERIFY.
+    pub(crate) kms_key: Option<String>,
+    pub(crate) kms_region: Option<String>,
+    /// PEM file with a P-256 private key.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Public half of a P-256 key in ssh-agent, as in `id_ecdsa.pub`.
+    pub(crate) ssh_key: Option<PathBuf>,
+    /// Public key that `verify` trusts; without it the key that signs.
+    pub(crate) trusted_key: Option<PathBuf>,
+}
+
+/// An account with suspects.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Account {
+    pub(crate) id: String,
+    pub(crate) role: Option<String>,
+    pub(crate) region: String,
+    /// Key for snapshots under the default key, which can not be shared as they are.
+    pub(crate) snapshot_key: Option<String>,
+}
+
+/// The account that keeps copies of the disks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forensic {
+    pub(crate) id: String,
+    pub(crate) role: Option<String>,
+    pub(crate) region: String,
+    /// Key that the copies are encrypted with.
+    pub(crate) kms_key: String,
+    #[serde(default)]
+    pub(crate) lock: SnapshotLock,
+    #[serde(default = "retention_days")]
+    pub(crate) lock_days: u32,
+}
+
+/// How a copied snapshot is locked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SnapshotLock {
+    #[default]
+    Governance,
+    Compliance,
+}
+
+fn cases() -> PathBuf {
+    PathBuf::from("cases")
+}
+
+fn retention_days() -> u32 {
+    365
+}
+
+impl Default for Collect {
+    fn default() -> Self {
+        Self {
+            document: "Exhibit-Collect".to_owned(),
+            document_sha256: None,
+            credentials: Credentials::Session,
+            session_seconds: 3600,
+            max_concurrency: "50".to_owned(),
+            max_errors: "100%".to_owned(),
+            start_within_seconds: 600,
+            run_within_seconds: 0,
+            poll_seconds: 5,
+            silence_seconds: 180,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`; relative paths in it are seen from its folder.
+    ///
+    /// # Errors
+    /// When it is not there, or a value in it can not be used: the message names it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!(
+                "{shown} can not be read: {error}; `exhibit init` writes one with comments"
+            ))
+        })?;
+        let mut config = Self::parse(&text).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.cases = folder.join(&config.cases);
+        for file in [
+            &mut config.seal.key_file,
+            &mut config.seal.ssh_key,
+            &mut config.seal.trusted_key,
+        ] {
+            *file = file.take().map(|file| folder.join(file));
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let accounts = self.accounts.iter().map(|(name, account)| (format!("accounts.{name}.id"), &account.id));
+        let forensic = self.forensic.iter().map(|forensic| ("forensic.id".to_owned(), &forensic.id));
+        let own = std::iter::once(("evidence.account".to_owned(), &self.evidence.account));
+        for (name, id) in accounts.chain(forensic).chain(own) {
+            if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(format!("{name} = {id:?} is not an account id of 12 digits"));
+            }
+        }
+        if self.accounts.is_empty() {
+            return Err("there is no account with suspects: add [accounts.<name>]".to_owned());
+        }
+        if !self.agent.source.starts_with('/') && !self.agent.source.starts_with("https://") {
+            let source = &self.agent.source;
+            return Err(format!("agent.source = {source:?} is neither an absolute path nor https://"));
+        }
+        if self.evidence.prefix.split('/').any(|part| part == "..") || self.evidence.prefix.starts_with('/') || self.evidence.prefix.ends_with('/') {
+            return Err("evidence.prefix must not start or end with a slash".to_owned());
+        }
+        let keys = [self.seal.kms_key.is_some(), self.seal.key_file.is_some(), self.seal.ssh_key.is_some()];
+        if keys.into_iter().filter(|given| *given).count() > 1 {
+            return Err("[seal] names more than one key: keep one of kms_key, key_file, ssh_key".to_owned());
+        }
+        if self.collect.credentials == Credentials::Session && self.evidence.collector_role.is_none() {
+            return Err("collect.credentials = \"session\" needs evidence.collector_role".to_owned());
+        }
+        if !(900..=43_200).contains(&self.collect.session_seconds) {
+            return Err("collect.session_seconds must be 900 to 43200".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The account of this name, or the only one.
+    ///
+    /// # Errors
+    /// When there is none, or the choice is open.
+    pub(crate) fn account(&self, name: Option<&str>) -> Result<(&str, &Account), Failure> {
+        let names = || self.accounts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => self
+                .accounts
+                .get_key_value(name)
+                .map(|(name, account)| (name.as_str(), account))
+                .ok_or_else(|| Failure::usage(format!("there is no account {name:?} in the configuration; there are {}", names()))),
+            None => match self.accounts.iter().next() {
+                Some((name, account)) if self.accounts.len() == 1 => Ok((name, account)),
+                _ => Err(Failure::usage(format!("say which account with --account: {}", names()))),
+            },
+        }
+    }
+
+    /// The folder of a case's journal.
+    pub(crate) fn case_folder(&self, case: &evidence::CaseId) -> PathBuf {
+        self.cases.join(case.to_string())
+    }
+
+    /// The key in the bucket for a path below the evidence prefix.
+    pub(crate) fn key(&self, path: &str) -> String {
+        match self.evidence.prefix.as_str() {
+            "" => path.to_owned(),
+            prefix => format!("{prefix}/{path}"),
+        }
+    }
+}
+
+/// Writes the template, and never over a file that is there.
+///
+/// # Errors
+/// When there is one, or the folder can not be written.
+pub(crate) fn init(path: &Path) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let shown = path.display();
+    let mut file = std::fs::File::create_new(path).map_err(|error| {
+        Failure::new(Exit::Target, format!("{shown} can not be written: {error}"))
+    })?;
+    file.write_all(TEMPLATE.as_bytes())
+        .map_err(|error| Failure::new(Exit::Target, format!("{shown} can not be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_a_configuration() {
+        let config = Config::parse(TEMPLATE).unwrap();
+        assert_eq!(config.account(None).unwrap().0, "production");
+        assert_eq!(config.collect.document, Collect::default().document);
+    }
+
+    #[test]
+    fn what_can_not_be_is_named() {
+        for (from, to, why) in [
+            ("id = \"222222222222\"", "id = \"2222\"", "accounts.production.id"),
+            ("bucket =", "bukket =", "bukket"),
+            ("source = \"/", "source = \"s3://", "agent.source"),
+            ("collector_role =", "# collector_role =", "collector_role"),
+            ("# key_file =", "key_file =", "more than one key"),
+        ] {
+            let text = TEMPLATE.replacen(from, to, 1);
+            assert_ne!(text, TEMPLATE, "{from}");
+            let error = Config::parse(&text).unwrap_err();
+            assert!(error.contains(why), "{from}: {error}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Verification in the bucket: what S3 says of each object against chain, manifest and receipt; nothing is downloaded but
+//! those texts. `deep` reads every byte.
+
+mod deep;
+mod examine;
+mod gather;
+
+use evidence::verify::Verdict;
+use evidence::{Digest, Exit, Receipt};
+use serde::Serialize;
+
+use crate::aws::s3::Stored;
+use crate::failure::Failure;
+use crate::run::Work;
+
+/// What is wrong, with a word that machines can match on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// An object, and the version of it that belongs to the run.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) key: String,
+    pub(crate) version: String,
+    pub(crate) stored: Stored,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Checked {
+    pub(crate) prefix: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) deep: bool,
+    pub(crate) problems: Vec<Problem>,
+    /// Objects that anyone with enough rights can delete.
+    pub(crate) unlocked: Vec<String>,
+    pub(crate) manifest_sha256: Option<Digest>,
+    /// The manifest is the one that the receipt names, which came by way of SSM.
+    pub(crate) bound_by_receipt: bool,
+    /// Segments that are in order and complete, from the first on.
+    pub(crate) segments: u64,
+    pub(crate) stored_bytes: u64,
+    /// Segments behind one that never arrived.
+    pub(crate) beyond_gap: Vec<String>,
+    /// What the manifest says is missing.
+    pub(crate) reasons: Vec<String>,
+    pub(crate) sealed: bool,
+    #[serde(skip)]
+    pub(crate) objects: Vec<Held>,
+}
+
+impl Checked {
+    /// The exit code that stands for it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.verdict {
+            Verdict::Complete | Verdict::Partial if !self.unlocked.is_empty() => Exit::Unlocked,
+            verdict => verdict.exit(),
+        }
+    }
+}
+
+/// Verifies one collection; the receipt is what SSM carried.
+///
+/// # Errors
+/// When the bucket can not be read, or there is no such collection.
+pub(crate) async fn verify(work: &Work<'_>, prefix: &str, receipt: Option<&Receipt>, deep: bool) -> Result<Checked, Failure> {
+    let gathered = gather::gather(work, prefix, receipt).await?;
+    let released: Vec<Digest> = std::iter::once(work.config.agent.sha256).chain(work.config.agent.also_released.iter().copied()).collect();
+    let mut checked = examine::examine(prefix, &gathered, receipt, &released, crate::clock::now())?;
+    if deep {
+        deep::deep(work, &mut checked, &gathered).await?;
+    }
+    Ok(checked)
+}

@@ -6,6 +6,7 @@
 mod contents;
 mod memory;
 mod problem;
+mod seal;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,8 +21,11 @@ use crate::lime::{Piece, Range};
 use crate::manifest::{self, Completeness, Manifest, StreamTotals};
 use crate::objects::{Objects, read_whole};
 use crate::segment;
+use crate::signature::PublicKey;
+use crate::sums::SHA256SUMS;
 use memory::Memory;
 pub use problem::Problem;
+pub use seal::{Seal, SealState, seal};
 use stream::RawStream;
 
 /// What a verification may cost.
@@ -96,8 +100,14 @@ pub struct Report {
     pub reasons: Vec<String>,
     /// Segments behind one that never arrived: each whole on its own, none of them counted or looked into above.
     pub beyond_gap: Vec<String>,
-    /// Objects of the seal, which this verification does not look into.
+    /// Objects of the seal that nobody looked into: its time stamp, or what there is of a seal that was never finished.
     pub unchecked: Vec<String>,
+    pub seal: Seal,
+    /// SHA-256 of each object of the run that was read: what a seal lists. It has all of them when there is no problem.
+    #[serde(skip)]
+    pub sha256: BTreeMap<String, Digest>,
+    #[serde(skip)]
+    has_sums: bool,
 }
 
 impl Report {
@@ -137,6 +147,9 @@ pub trait Tap {
     fn memory(&mut self, _piece: &Piece<'_>) {}
 }
 
+/// An object of the seal that needs other means to be checked.
+const TIME_STAMP: &str = "SHA256SUMS.tsr";
+
 /// Takes nothing.
 impl Tap for () {}
 
@@ -162,6 +175,40 @@ pub fn verify_with(
     progress: &dyn Fn(u64),
     tap: &mut dyn Tap,
 ) -> Result<Report, NotVerified> {
+    verify_sealed(objects, limits, None, progress, tap)
+}
+
+/// As [`verify_with`], where the collection must be sealed with the `trusted` key, if there is one.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_sealed(
+    objects: &dyn Objects,
+    limits: &Limits,
+    trusted: Option<&PublicKey>,
+    progress: &dyn Fn(u64),
+    tap: &mut dyn Tap,
+) -> Result<Report, NotVerified> {
+    let mut report = verify_run(objects, limits, progress, tap)?;
+    let (seal, problems) = seal::seal(objects, &report, trusted);
+    if !problems.is_empty() {
+        report.verdict = Verdict::Altered;
+    }
+    report.problems.extend(problems);
+    report.seal = seal;
+    if report.has_sums {
+        report.unchecked.retain(|key| key == TIME_STAMP);
+    }
+    Ok(report)
+}
+
+/// What the agent wrote, without the seal.
+fn verify_run(
+    objects: &dyn Objects,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+    tap: &mut dyn Tap,
+) -> Result<Report, NotVerified> {
     let mut listed: BTreeSet<String> = objects
         .list()
         .map_err(NotVerified::List)?
@@ -178,6 +225,7 @@ pub fn verify_with(
         tap,
         problems: Vec::new(),
         read: 0,
+        sha256: BTreeMap::new(),
     };
     let ended = listed.remove(keys::MANIFEST);
     let manifest = ended.then(|| run.manifest()).flatten();
@@ -235,7 +283,10 @@ pub fn verify_with(
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
         beyond_gap: beyond.iter().map(Record::key).collect(),
+        has_sums: unchecked.iter().any(|key| key == SHA256SUMS),
         unchecked,
+        seal: Seal::default(),
+        sha256: run.sha256,
     })
 }
 
@@ -269,6 +320,7 @@ struct Run<'a> {
     tap: &'a mut dyn Tap,
     problems: Vec<Problem>,
     read: u64,
+    sha256: BTreeMap<String, Digest>,
 }
 
 impl Run<'_> {
@@ -279,15 +331,23 @@ impl Run<'_> {
             .ok()
     }
 
+    fn hashed(&mut self, key: &str, bytes: &[u8]) -> Digest {
+        let sha256 = Digest::of(bytes);
+        self.sha256.insert(key.to_owned(), sha256);
+        sha256
+    }
+
     fn manifest(&mut self) -> Option<(Manifest, Digest)> {
         let bytes = self.whole(keys::MANIFEST, manifest::MAX_BYTES)?;
+        let sha256 = self.hashed(keys::MANIFEST, &bytes);
         let parsed =
             Manifest::parse(&bytes).map_err(|error| self.problems.push(Problem::manifest(&error)));
-        Some((parsed.ok()?, Digest::of(&bytes)))
+        Some((parsed.ok()?, sha256))
     }
 
     fn chain(&mut self) -> Option<Chain> {
         let bytes = self.whole(keys::CHAIN, chain::MAX_BYTES)?;
+        self.hashed(keys::CHAIN, &bytes);
         Chain::parse(&bytes)
             .map_err(|error| self.problems.push(Problem::chain(&error)))
             .ok()
@@ -429,6 +489,7 @@ impl Run<'_> {
         let end = raw.finish();
         self.read = end.read;
         self.problems.extend(end.problems);
+        self.sha256.extend(end.sha256);
         end.raw_bytes
     }
 

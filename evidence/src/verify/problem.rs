@@ -5,6 +5,7 @@ use std::io;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::chain::ChainError;
+use crate::digest::Digest;
 use crate::frame::FrameError;
 use crate::manifest::ManifestError;
 use crate::member::TarError;
@@ -24,9 +25,11 @@ pub enum Problem {
         stated: u64,
         found: u64,
     },
-    #[error("{key} has SHA-256 {found} where the chain states {stated}")]
+    #[error("{key} has SHA-256 {found} where {by} states {stated}")]
     Hash {
         key: String,
+        /// Who states the other one: the chain, or SHA256SUMS.
+        by: &'static str,
         stated: String,
         found: String,
     },
@@ -62,6 +65,16 @@ pub enum Problem {
     Member { name: String, reason: String },
     #[error("more {what} than the limit of {limit}: reading stops here")]
     Limit { what: &'static str, limit: u64 },
+    #[error("{0}")]
+    Sums(String),
+    #[error("{key} is there, but SHA256SUMS does not list it: it was added after the seal")]
+    Unlisted { key: String },
+    #[error("{0}")]
+    Signature(String),
+    #[error("the seal was made with the key {fingerprint}, not with the one that is trusted")]
+    Key { fingerprint: Digest },
+    #[error("{0}")]
+    Statement(String),
 }
 
 /// Longest piece of a message that comes from the collection, in characters.
@@ -146,6 +159,11 @@ impl Problem {
             Self::Inventory { .. } => "inventory",
             Self::Member { .. } => "member",
             Self::Limit { .. } => "limit",
+            Self::Sums(_) => "sums",
+            Self::Unlisted { .. } => "unlisted",
+            Self::Signature(_) => "signature",
+            Self::Key { .. } => "key",
+            Self::Statement(_) => "statement",
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct End {
     /// Stored bytes read so far, over all streams.
     pub(super) read: u64,
     pub(super) problems: Vec<Problem>,
+    /// SHA-256 of each segment that has the length it should.
+    pub(super) sha256: Vec<(String, Digest)>,
 }
 
 pub(super) struct RawStream<'a> {
@@ -36,6 +38,7 @@ pub(super) struct RawStream<'a> {
     raw_bytes: u64,
     read: u64,
     problems: Vec<Problem>,
+    sha256: Vec<(String, Digest)>,
     stopped: bool,
 }
 
@@ -66,6 +69,7 @@ impl<'a> RawStream<'a> {
             raw_bytes: 0,
             read,
             problems: Vec::new(),
+            sha256: Vec::new(),
             stopped: false,
         }
     }
@@ -94,6 +98,7 @@ impl<'a> RawStream<'a> {
             raw_bytes: self.raw_bytes,
             read: self.read,
             problems: self.problems,
+            sha256: self.sha256,
         }
     }
 
@@ -199,10 +204,12 @@ impl<'a> RawStream<'a> {
             return false;
         }
         let sha256 = Digest::of(&self.segment);
+        self.sha256.push((key(), sha256));
         if sha256 != record.sha256 {
             let (stated, found) = (record.sha256.to_string(), sha256.to_string());
             self.problems.push(Problem::Hash {
                 key: key(),
+                by: "the chain",
                 stated,
                 found,
             });

@@ -149,7 +149,8 @@ pub struct Custody {
 impl Custody {
     /// The custody of a case to which nothing has happened.
     pub fn new(case: CaseId) -> Self {
-        let head = Digest::of(format!("exhibit-custody {} {case}\n", crate::FORMAT_VERSION).as_bytes());
+        let head =
+            Digest::of(format!("exhibit-custody {} {case}\n", crate::FORMAT_VERSION).as_bytes());
         Self {
             case,
             head,
@@ -240,7 +241,10 @@ impl Custody {
     /// # Errors
     /// For the first record that is wrong, and [`CustodyError::Torn`] when nothing is wrong but that the last line is cut.
     pub fn parse(case: CaseId, journal: &[u8]) -> Result<Self, CustodyError> {
-        let valid = journal.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let valid = journal
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
         let (whole, torn) = journal.split_at_checked(valid).unwrap_or((journal, b""));
         let custody = Self::parse_records(case, whole.split_inclusive(|b| *b == b'\n'))?;
         if !torn.is_empty() {
@@ -334,7 +338,10 @@ mod tests {
         ];
         for edited in edits {
             let error = Custody::parse(case(), edited.as_bytes()).unwrap_err();
-            assert!(!matches!(error, CustodyError::Torn { .. }), "{edited}: {error}");
+            assert!(
+                !matches!(error, CustodyError::Torn { .. }),
+                "{edited}: {error}"
+            );
         }
         let error = Custody::parse("IR-8".parse().unwrap(), text.as_bytes()).unwrap_err();
         assert!(matches!(error, CustodyError::Case { .. }), "{error}");
@@ -353,7 +360,10 @@ mod tests {
         }
         let edited = text.replacen("j.doe", "j.roe", 1);
         let error = Custody::parse(case(), &edited.as_bytes()[..edited.len() - 1]).unwrap_err();
-        assert!(matches!(error, CustodyError::Previous { number: 1 }), "{error}");
+        assert!(
+            matches!(error, CustodyError::Previous { number: 1 }),
+            "{error}"
+        );
     }
 
     #[test]

@@ -88,8 +88,7 @@ mod tests {
     fn lines_are_printable_ascii_and_read_back() {
         let value = json!({"b": "caf\u{e9} \u{1f600}\u{7f}\u{1b}", "a": 1});
         let line = to_line(&value).unwrap();
-        let text =
-            "{\"a\":1,\"b\":\"caf\\u00e9 \\ud83d\\ude00\\u007f\\u001b\"}\n";
+        let text = "{\"a\":1,\"b\":\"caf\\u00e9 \\ud83d\\ude00\\u007f\\u001b\"}\n";
         assert_eq!(line, text);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }

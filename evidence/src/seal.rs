@@ -103,7 +103,9 @@ pub enum StatementError {
     OtherReceipt,
     #[error("{STATEMENT} is `{verdict}`, which does not go with its manifest_sha256")]
     Verdict { verdict: Sealable },
-    #[error("{STATEMENT} lists no objects, or one that is no object of the run or out of order: {key:?}")]
+    #[error(
+        "{STATEMENT} lists no objects, or one that is no object of the run or out of order: {key:?}"
+    )]
     Object { key: String },
 }
 
@@ -146,7 +148,9 @@ impl Statement {
         let others = self.objects.iter().map(|o| (o.key.as_str(), o.sha256));
         let mut sums = Sums::default();
         for (key, sha256) in others.chain([own]) {
-            let wrong = |_| StatementError::Object { key: key.to_owned() };
+            let wrong = |_| StatementError::Object {
+                key: key.to_owned(),
+            };
             sums.insert(key, sha256).map_err(wrong)?;
         }
         Ok(sums)
@@ -180,7 +184,8 @@ impl Statement {
             return Err(ReceiptError::NotCanonical.into());
         }
         // The receipt may know of a manifest that never reached the store, but not of another one.
-        let same = self.manifest_sha256.is_none() || receipt.manifest_sha256 == self.manifest_sha256;
+        let same =
+            self.manifest_sha256.is_none() || receipt.manifest_sha256 == self.manifest_sha256;
         if receipt.prefix != self.prefix || !same {
             return Err(StatementError::OtherReceipt);
         }

@@ -124,7 +124,10 @@ impl PrivateKey {
     /// # Errors
     /// When the computation fails, which takes odds that nobody meets.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
-        let signature: Signature = self.0.try_sign(message).map_err(|_| SignatureError::Wrong)?;
+        let signature: Signature = self
+            .0
+            .try_sign(message)
+            .map_err(|_| SignatureError::Wrong)?;
         Ok(signature.to_der().as_bytes().to_vec())
     }
 

@@ -96,7 +96,9 @@ impl Sums {
             if !is_covered(key) {
                 return Err(SumsError::Key { line });
             }
-            let last = sums.last_key_value().map(|(last, _): (&String, _)| last.as_str());
+            let last = sums
+                .last_key_value()
+                .map(|(last, _): (&String, _)| last.as_str());
             if last.is_some_and(|last| last >= key) {
                 return Err(SumsError::Order { line });
             }
@@ -112,7 +114,12 @@ mod tests {
 
     fn sample() -> Sums {
         let mut sums = Sums::default();
-        for key in ["manifest.json", "evidence/00000.tar.zst", "CHAIN", "custody/000000.json"] {
+        for key in [
+            "manifest.json",
+            "evidence/00000.tar.zst",
+            "CHAIN",
+            "custody/000000.json",
+        ] {
             sums.insert(key, Digest::of(key.as_bytes())).unwrap();
         }
         sums
@@ -125,7 +132,12 @@ mod tests {
         let keys: Vec<&str> = text.lines().map(|line| &line[66..]).collect();
         assert_eq!(
             keys,
-            ["CHAIN", "custody/000000.json", "evidence/00000.tar.zst", "manifest.json"]
+            [
+                "CHAIN",
+                "custody/000000.json",
+                "evidence/00000.tar.zst",
+                "manifest.json"
+            ]
         );
     }
 

@@ -187,7 +187,8 @@ impl Config {
                 "{shown} can not be read: {error}; `exhibit init` writes one with comments"
             ))
         })?;
-        let mut config = Self::parse(&text).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
+        let mut config =
+            Self::parse(&text).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         config.cases = folder.join(&config.cases);
         for file in [
@@ -207,8 +208,14 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let accounts = self.accounts.iter().map(|(name, account)| (format!("accounts.{name}.id"), &account.id));
-        let forensic = self.forensic.iter().map(|forensic| ("forensic.id".to_owned(), &forensic.id));
+        let accounts = self
+            .accounts
+            .iter()
+            .map(|(name, account)| (format!("accounts.{name}.id"), &account.id));
+        let forensic = self
+            .forensic
+            .iter()
+            .map(|forensic| ("forensic.id".to_owned(), &forensic.id));
         let own = std::iter::once(("evidence.account".to_owned(), &self.evidence.account));
         for (name, id) in accounts.chain(forensic).chain(own) {
             if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_digit()) {
@@ -220,17 +227,32 @@ impl Config {
         }
         if !self.agent.source.starts_with('/') && !self.agent.source.starts_with("https://") {
             let source = &self.agent.source;
-            return Err(format!("agent.source = {source:?} is neither an absolute path nor https://"));
+            return Err(format!(
+                "agent.source = {source:?} is neither an absolute path nor https://"
+            ));
         }
-        if self.evidence.prefix.split('/').any(|part| part == "..") || self.evidence.prefix.starts_with('/') || self.evidence.prefix.ends_with('/') {
+        if self.evidence.prefix.split('/').any(|part| part == "..")
+            || self.evidence.prefix.starts_with('/')
+            || self.evidence.prefix.ends_with('/')
+        {
             return Err("evidence.prefix must not start or end with a slash".to_owned());
         }
-        let keys = [self.seal.kms_key.is_some(), self.seal.key_file.is_some(), self.seal.ssh_key.is_some()];
+        let keys = [
+            self.seal.kms_key.is_some(),
+            self.seal.key_file.is_some(),
+            self.seal.ssh_key.is_some(),
+        ];
         if keys.into_iter().filter(|given| *given).count() > 1 {
-            return Err("[seal] names more than one key: keep one of kms_key, key_file, ssh_key".to_owned());
+            return Err(
+                "[seal] names more than one key: keep one of kms_key, key_file, ssh_key".to_owned(),
+            );
         }
-        if self.collect.credentials == Credentials::Session && self.evidence.collector_role.is_none() {
-            return Err("collect.credentials = \"session\" needs evidence.collector_role".to_owned());
+        if self.collect.credentials == Credentials::Session
+            && self.evidence.collector_role.is_none()
+        {
+            return Err(
+                "collect.credentials = \"session\" needs evidence.collector_role".to_owned(),
+            );
         }
         if !(900..=43_200).contains(&self.collect.session_seconds) {
             return Err("collect.session_seconds must be 900 to 43200".to_owned());
@@ -243,16 +265,30 @@ impl Config {
     /// # Errors
     /// When there is none, or the choice is open.
     pub(crate) fn account(&self, name: Option<&str>) -> Result<(&str, &Account), Failure> {
-        let names = || self.accounts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let names = || {
+            self.accounts
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match name {
             Some(name) => self
                 .accounts
                 .get_key_value(name)
                 .map(|(name, account)| (name.as_str(), account))
-                .ok_or_else(|| Failure::usage(format!("there is no account {name:?} in the configuration; there are {}", names()))),
+                .ok_or_else(|| {
+                    Failure::usage(format!(
+                        "there is no account {name:?} in the configuration; there are {}",
+                        names()
+                    ))
+                }),
             None => match self.accounts.iter().next() {
                 Some((name, account)) if self.accounts.len() == 1 => Ok((name, account)),
-                _ => Err(Failure::usage(format!("say which account with --account: {}", names()))),
+                _ => Err(Failure::usage(format!(
+                    "say which account with --account: {}",
+                    names()
+                ))),
             },
         }
     }
@@ -299,7 +335,11 @@ mod tests {
     #[test]
     fn what_can_not_be_is_named() {
         for (from, to, why) in [
-            ("id = \"222222222222\"", "id = \"2222\"", "accounts.production.id"),
+            (
+                "id = \"222222222222\"",
+                "id = \"2222\"",
+                "accounts.production.id",
+            ),
             ("bucket =", "bukket =", "bukket"),
             ("source = \"/", "source = \"s3://", "agent.source"),
             ("collector_role =", "# collector_role =", "collector_role"),

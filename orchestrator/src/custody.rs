@@ -15,7 +15,9 @@ const MAX_RECORD: u64 = 1 << 20;
 
 /// A time as the journal writes it: RFC 3339, UTC.
 pub(crate) fn text_of(time: OffsetDateTime) -> String {
-    time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+    time.to_offset(time::UtcOffset::UTC)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// The time of a text of the journal.
@@ -66,17 +68,29 @@ impl Copier {
     /// How many of our records are there; the last of them is compared, which the chain makes enough.
     async fn compare(&self, records: &[Record]) -> Result<usize, Failure> {
         let versions = self.bucket.versions(&self.prefix).await?;
-        let mut there: Vec<&str> = versions.iter().map(|version| version.key.as_str()).collect();
+        let mut there: Vec<&str> = versions
+            .iter()
+            .map(|version| version.key.as_str())
+            .collect();
         there.sort_unstable();
         there.dedup();
-        if let Some(more) = there.iter().find(|key| !records.iter().any(|record| self.key(record.number) == **key)) {
+        if let Some(more) = there.iter().find(|key| {
+            !records
+                .iter()
+                .any(|record| self.key(record.number) == **key)
+        }) {
             return Err(Failure::new(
                 Exit::CaseBusy,
-                format!("the bucket has {more}, which this journal lacks: the case is worked on elsewhere, or this is an old copy of its journal"),
+                format!(
+                    "the bucket has {more}, which this journal lacks: the case is worked on elsewhere, or this is an old copy of its journal"
+                ),
             ));
         }
         // Records are stored in order; whatever is behind a gap is stored again, which changes nothing.
-        let whole = records.iter().take_while(|record| there.contains(&self.key(record.number).as_str())).count();
+        let whole = records
+            .iter()
+            .take_while(|record| there.contains(&self.key(record.number).as_str()))
+            .count();
         if let Some(last) = whole.checked_sub(1).and_then(|last| records.get(last)) {
             let line = last.to_line().map_err(Failure::internal)?;
             self.same(&self.key(last.number), &line).await?;
@@ -91,7 +105,9 @@ impl Copier {
         }
         Err(Failure::new(
             Exit::CaseBusy,
-            format!("{key} in the bucket is another record than the journal's: two journals of one case; compare both before anything else"),
+            format!(
+                "{key} in the bucket is another record than the journal's: two journals of one case; compare both before anything else"
+            ),
         ))
     }
 

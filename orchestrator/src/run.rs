@@ -34,7 +34,12 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// When the bucket's account can not be used.
-    pub(crate) async fn new(config: &'a Config, id: CaseId, journal: Journal, progress: &'a Progress) -> Result<Self, Failure> {
+    pub(crate) async fn new(
+        config: &'a Config,
+        id: CaseId,
+        journal: Journal,
+        progress: &'a Progress,
+    ) -> Result<Self, Failure> {
         let caller = Caller::load().await?;
         let evidence = evidence_account(config, &caller).await?;
         let bucket = Bucket::new(&evidence, &config.evidence.bucket, &config.evidence.account);
@@ -66,7 +71,10 @@ impl<'a> Work<'a> {
             return Ok(account.clone());
         }
         let (_, entry) = self.config.account(Some(name))?;
-        let account = self.caller.account(&entry.id, entry.role.as_deref(), &entry.region).await?;
+        let account = self
+            .caller
+            .account(&entry.id, entry.role.as_deref(), &entry.region)
+            .await?;
         self.suspects.insert(name.to_owned(), account.clone());
         Ok(account)
     }
@@ -95,7 +103,12 @@ impl<'a> Work<'a> {
     pub(crate) async fn to_rest(&mut self, follow: bool) -> Result<(), Failure> {
         self.copy_custody().await?;
         loop {
-            let steps = next(self.journal.case(), &self.seen, &timing(self.config), crate::clock::now());
+            let steps = next(
+                self.journal.case(),
+                &self.seen,
+                &timing(self.config),
+                crate::clock::now(),
+            );
             let waiting = steps.iter().all(|step| matches!(step, Step::Look { .. }));
             if steps.is_empty() || (waiting && !follow) {
                 return Ok(());
@@ -114,7 +127,9 @@ impl<'a> Work<'a> {
 /// When it can not be used.
 pub(crate) async fn evidence_account(config: &Config, caller: &Caller) -> Result<Account, Failure> {
     let place = &config.evidence;
-    caller.account(&place.account, place.role.as_deref(), &place.region).await
+    caller
+        .account(&place.account, place.role.as_deref(), &place.region)
+        .await
 }
 
 fn timing(config: &Config) -> Timing {

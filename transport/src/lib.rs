@@ -18,7 +18,8 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 /// The resolver of every VPC (AWS: "Amazon DNS server", link-local address).
-pub const VPC_RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), 53);
+pub const VPC_RESOLVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), 53);
 /// Time for one query, and queries for one name.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const QUERIES: usize = 2;

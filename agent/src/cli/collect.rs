@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use clap::Args;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use clap::{Args, Parser as _};
 use evidence::digest::Digest;
 use evidence::{CaseId, CollectionId, Exit, HostKey, Prefix};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,7 +21,7 @@ use super::{Failure, print, tell};
 use crate::capture::{self, memory::Plan};
 use crate::host::{self, Host};
 use crate::run::{self, Options};
-use crate::ship::{Directory, Store};
+use crate::ship::{Directory, Store, instance_id};
 
 /// Threads that compress unless the operator wants more: three keep up with most networks, and bound the memory.
 const MOST_THREADS: usize = 3;
@@ -53,9 +55,15 @@ pub(super) struct Arguments {
     /// Why it is collected: an alert, a ticket
     #[arg(long, value_name = "TEXT", default_value = "not given")]
     reason: String,
-    /// EC2 instance id, to name the host in keys [default: derived from the machine id]
+    /// EC2 instance id, to name the host in keys, or `auto` to ask SSM's environment and IMDS [default: derived from the machine id]
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
+    /// Id of the collection, when whoever triggers it has chosen one [default: the time and a random part]
+    #[arg(long, value_name = "ID")]
+    collection: Option<CollectionId>,
+    /// All arguments of `collect` at once: base64url of a JSON array, as the SSM document hands them on
+    #[arg(long, value_name = "TEXT", exclusive = true)]
+    config: Option<String>,
     /// Capture only these artifacts; see `exhibit-agent artifacts`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     include: Vec<String>,
@@ -110,11 +118,41 @@ struct Limits {
     threads: Option<u16>,
 }
 
+/// Runs with the arguments of the command line, or with those that `--config` holds.
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let Some(config) = &arguments.config else {
+        let given = std::env::args_os();
+        let given = given.map(|argument| argument.to_string_lossy().into_owned());
+        return collect(arguments, given.collect());
+    };
+    let program = ["exhibit-agent".to_owned(), "collect".to_owned()];
+    let given: Vec<String> = program.into_iter().chain(unpack(config)?).collect();
+    match super::Arguments::try_parse_from(&given).map(|parsed| parsed.command) {
+        Ok(super::Command::Collect(inner)) if inner.config.is_none() => collect(&inner, given),
+        Ok(_) => Err(Failure::usage(
+            "--config does not hold arguments of `collect`",
+        )),
+        Err(error) => Err(Failure::usage(format!(
+            "--config holds arguments that can not be used: {error}"
+        ))),
+    }
+}
+
+/// The arguments in `--config`.
+fn unpack(config: &str) -> Result<Vec<String>, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!(
+            "--config is not base64url of a JSON array of texts: {why}"
+        ))
+    };
+    let bytes = BASE64URL.decode(config).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+}
+
+fn collect(arguments: &Arguments, given: Vec<String>) -> Result<Exit, Failure> {
     known_artifacts(arguments)?;
     let case: CaseId = arguments.case.parse().map_err(Failure::usage)?;
     let place = Place::parse(&arguments.to)?;
-    let mut memory = arguments.memory.plan(&arguments.s3)?;
     let unreadable = |error| {
         Failure::usage(format!(
             "--root {} can not be read: {error}",
@@ -125,8 +163,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let prefix = Prefix {
         case,
         host: host_key(arguments, &host)?,
-        collection: collection_id()?,
+        collection: arguments
+            .collection
+            .clone()
+            .map_or_else(collection_id, Ok)?,
     };
+    let way = arguments.s3.of_host(&prefix.host);
+    let mut memory = arguments.memory.plan(&way)?;
     let store: Arc<dyn Store> = match place {
         Place::Directory(_) if arguments.lock.is_given() => {
             let message = "--kms-key, --retain-until, --legal-hold and --allow-unlocked are for s3://; a directory locks nothing";
@@ -145,7 +188,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             } else {
                 format!("{folder}/{prefix}")
             };
-            Arc::new(s3(&bucket, folder, &arguments.s3, &arguments.lock)?)
+            Arc::new(s3(&bucket, folder, &way, &arguments.lock)?)
         }
     };
     if !arguments.limits.normal_priority
@@ -165,7 +208,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let progress = Progress::new(mode);
     let result = run::run(
-        &options(arguments, prefix, memory),
+        &options(arguments, given, prefix, memory),
         &host,
         store,
         &interrupted,
@@ -190,7 +233,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         .unwrap_or(Exit::Internal))
 }
 
-fn options(arguments: &Arguments, prefix: Prefix, memory: Plan) -> Options {
+fn options(arguments: &Arguments, given: Vec<String>, prefix: Prefix, memory: Plan) -> Options {
     let limits = &arguments.limits;
     let cores = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -200,9 +243,7 @@ fn options(arguments: &Arguments, prefix: Prefix, memory: Plan) -> Options {
         prefix,
         operator: arguments.operator.clone().unwrap_or_else(operator),
         reason: arguments.reason.clone(),
-        arguments: std::env::args_os()
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .collect(),
+        arguments: given,
         include: arguments.include.clone(),
         exclude: arguments.exclude.clone(),
         memory,
@@ -238,7 +279,9 @@ fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
 
 /// The instance id, or a name that is the same for each run on this host and tells nothing of it.
 fn host_key(arguments: &Arguments, host: &Host) -> Result<HostKey, Failure> {
-    if let Some(instance) = &arguments.instance {
+    let asked = arguments.instance.as_deref().filter(|id| *id == "auto");
+    let own = asked.map(|_| instance_id().map_err(|error| Failure::new(error.exit(), error)));
+    if let Some(instance) = own.transpose()?.as_ref().or(arguments.instance.as_ref()) {
         let digits = instance.strip_prefix("i-").unwrap_or_default();
         let valid = (8..=17).contains(&digits.len())
             && digits

@@ -8,9 +8,9 @@ use aws_sdk_s3::types::ObjectLockMode;
 use clap::{Args, ValueEnum};
 use evidence::Exit;
 use evidence::objects::{self, Objects};
-use transport::{NetworkOptions, check_pem};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use transport::{NetworkOptions, check_pem};
 
 use super::Failure;
 use crate::host::Host;
@@ -39,6 +39,9 @@ pub(super) struct S3Arguments {
     /// JSON file with AccessKeyId, SecretAccessKey, SessionToken and Expiration, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     credentials_file: Option<PathBuf>,
+    /// SecureString parameter of SSM with that JSON, which this instance's role may read; `{instance}` is its id
+    #[arg(long, value_name = "NAME", conflicts_with = "credentials_file")]
+    credentials_parameter: Option<String>,
     /// Attempts for each request before the store counts as failed
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
     attempts: u32,
@@ -63,6 +66,17 @@ pub(super) struct LockArguments {
     /// Accept a bucket whose objects anyone with enough rights can delete
     #[arg(long)]
     allow_unlocked: bool,
+}
+
+impl S3Arguments {
+    /// The same, with this host's key in the place of `{instance}`.
+    pub(super) fn of_host(&self, host: &evidence::HostKey) -> Self {
+        let fill = |name: &String| name.replace("{instance}", &host.to_string());
+        Self {
+            credentials_parameter: self.credentials_parameter.as_ref().map(fill),
+            ..self.clone()
+        }
+    }
 }
 
 impl LockArguments {
@@ -159,7 +173,7 @@ pub(super) fn s3(
             .as_deref()
             .map(endpoint)
             .transpose()?,
-        credentials: credentials(arguments.credentials_file.as_deref())?,
+        credentials: credentials(arguments)?,
         kms_key: lock.kms_key.clone(),
         lock: locking(lock)?,
         allow_unlocked: lock.allow_unlocked,
@@ -184,8 +198,11 @@ fn endpoint(url: &str) -> Result<String, Failure> {
     }
 }
 
-fn credentials(file: Option<&Path>) -> Result<CredentialSource, Failure> {
-    match file {
+fn credentials(arguments: &S3Arguments) -> Result<CredentialSource, Failure> {
+    if let Some(name) = &arguments.credentials_parameter {
+        return Ok(CredentialSource::Parameter(name.clone()));
+    }
+    match arguments.credentials_file.as_deref() {
         None => Ok(CredentialSource::Chain),
         Some(path) if path == Path::new("-") => {
             Ok(CredentialSource::Given(standard_input()?.to_owned()))

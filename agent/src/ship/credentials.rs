@@ -20,6 +20,8 @@ pub enum Source {
     File(PathBuf),
     /// The same text, already read from standard input.
     Given(String),
+    /// The same text in a SecureString parameter of SSM, which the instance's own role may read.
+    Parameter(String),
 }
 
 /// The form that `credential_process` of the AWS SDKs has.
@@ -55,7 +57,7 @@ impl Provider {
         match &self.0 {
             Source::File(path) => parse(&read(path)?),
             Source::Given(text) => parse(text),
-            Source::Chain => Err(TextError::Json),
+            Source::Chain | Source::Parameter(_) => Err(TextError::Json),
         }
     }
 }
@@ -77,7 +79,7 @@ fn read(path: &PathBuf) -> Result<String, TextError> {
     std::fs::read_to_string(path).map_err(|error| TextError::Read(path.clone(), error))
 }
 
-fn parse(text: &str) -> Result<Credentials, TextError> {
+pub(super) fn parse(text: &str) -> Result<Credentials, TextError> {
     let text: Text = serde_json::from_str(text).map_err(|_| TextError::Json)?;
     let expiry = text
         .expiration

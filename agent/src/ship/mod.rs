@@ -5,6 +5,8 @@
 mod credentials;
 mod directory;
 mod error;
+mod instance;
+mod parameter;
 mod queue;
 mod resume;
 mod s3;
@@ -19,6 +21,7 @@ use evidence::manifest::StoredObject;
 pub use credentials::Source as CredentialSource;
 pub use directory::Directory;
 pub use error::{Kind, ShipError};
+pub use instance::instance_id;
 pub use queue::{Drained, Queue, Shipped};
 pub use resume::{ResumeError, Resumed, prefix_of, ship_directory};
 pub use s3::{Lock, S3, S3Options, connect};

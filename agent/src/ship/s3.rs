@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -28,6 +29,7 @@ use tokio::runtime::Runtime;
 use transport::{NetworkOptions, Resolver};
 
 use super::credentials::Provider;
+use super::parameter::Parameter;
 use super::s3_error::{self, Answer};
 use super::s3_intercept::{ReadDate, SignedAs};
 use super::{CredentialSource, Kind, Object, Readiness, ShipError, Store};
@@ -96,14 +98,7 @@ pub fn connect(options: S3Options) -> Result<S3, ShipError> {
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if !matches!(options.credentials, CredentialSource::Chain) {
-        let provider = Provider(options.credentials.clone());
-        provider
-            .load()
-            .map_err(|error| ShipError::new(Kind::Credentials, error.to_string()))?;
-        loader = loader.credentials_provider(provider);
-    }
-    let shared = runtime.block_on(loader.load());
+    let shared = runtime.block_on(with_credentials(loader, &options.credentials))?;
     if shared.region().is_none() {
         return Err(ShipError::new(
             Kind::Region,
@@ -134,6 +129,31 @@ pub fn connect(options: S3Options) -> Result<S3, ShipError> {
         resolver,
         unreadable: AtomicBool::new(false),
     })
+}
+
+/// The configuration with the credentials of `source`, which are looked at once before anything depends on them.
+async fn with_credentials(
+    loader: aws_config::ConfigLoader,
+    source: &CredentialSource,
+) -> Result<aws_config::SdkConfig, ShipError> {
+    let refused = |why: String| ShipError::new(Kind::Credentials, why);
+    match source {
+        CredentialSource::Chain => Ok(loader.load().await),
+        CredentialSource::Parameter(name) => {
+            let own = loader.load().await;
+            let parameter = Parameter::new(&own, name);
+            parameter.load().await.map_err(refused)?;
+            let provider = SharedCredentialsProvider::new(parameter);
+            Ok(own.to_builder().credentials_provider(provider).build())
+        }
+        CredentialSource::File(_) | CredentialSource::Given(_) => {
+            let provider = Provider(source.clone());
+            provider
+                .load()
+                .map_err(|error| refused(error.to_string()))?;
+            Ok(loader.credentials_provider(provider).load().await)
+        }
+    }
 }
 
 impl S3 {

@@ -42,22 +42,36 @@ pub(crate) struct Instance {
 pub(crate) async fn instances(account: &Account, named: &Named) -> Result<Vec<Instance>, Refusal> {
     let filters = match named {
         // By filter and not by id: one unknown id would make the whole call fail.
-        Named::Ids(ids) => ids.chunks(MAX_VALUES).map(|ids| filter("instance-id", ids)).collect(),
+        Named::Ids(ids) => ids
+            .chunks(MAX_VALUES)
+            .map(|ids| filter("instance-id", ids))
+            .collect(),
         Named::Tag(key, value) => vec![filter(&format!("tag:{key}"), std::slice::from_ref(value))],
         Named::Name(name) => vec![filter("tag:Name", std::slice::from_ref(name))],
-        Named::Address(address) => ["private-ip-address", "ip-address", "network-interface.addresses.private-ip-address", "ipv6-address"]
-            .map(|name| filter(name, std::slice::from_ref(address)))
-            .to_vec(),
+        Named::Address(address) => [
+            "private-ip-address",
+            "ip-address",
+            "network-interface.addresses.private-ip-address",
+            "ipv6-address",
+        ]
+        .map(|name| filter(name, std::slice::from_ref(address)))
+        .to_vec(),
     };
     let client = Client::new(&account.config);
     let mut found: Vec<Instance> = Vec::new();
     for filter in filters {
-        let mut pages = client.describe_instances().filters(filter).into_paginator().send();
+        let mut pages = client
+            .describe_instances()
+            .filters(filter)
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeInstances", "*"))?;
             let instances = page.reservations().iter().flat_map(|r| r.instances());
             for instance in instances.map(instance) {
-                if instance.state != "terminated" && !found.iter().any(|other| other.id == instance.id) {
+                if instance.state != "terminated"
+                    && !found.iter().any(|other| other.id == instance.id)
+                {
                     found.push(instance);
                 }
             }
@@ -68,28 +82,48 @@ pub(crate) async fn instances(account: &Account, named: &Named) -> Result<Vec<In
 }
 
 fn filter(name: &str, values: &[String]) -> Filter {
-    Filter::builder().name(name).set_values(Some(values.to_vec())).build()
+    Filter::builder()
+        .name(name)
+        .set_values(Some(values.to_vec()))
+        .build()
 }
 
 fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
     let state = instance.state().and_then(|state| state.name());
     let name = instance.tags().iter().find(|tag| tag.key() == Some("Name"));
     let metadata = instance.metadata_options();
-    let off = metadata.and_then(|m| m.http_endpoint()).is_some_and(|e| e.as_str() == "disabled");
+    let off = metadata
+        .and_then(|m| m.http_endpoint())
+        .is_some_and(|e| e.as_str() == "disabled");
     let volumes = instance.block_device_mappings().iter();
     Instance {
         id: instance.instance_id().unwrap_or_default().to_owned(),
-        state: state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        windows: instance.platform().is_some_and(|p| p.as_str().eq_ignore_ascii_case("windows")),
+        state: state
+            .map(|state| state.as_str().to_owned())
+            .unwrap_or_default(),
+        windows: instance
+            .platform()
+            .is_some_and(|p| p.as_str().eq_ignore_ascii_case("windows")),
         name: name.and_then(|tag| tag.value()).map(str::to_owned),
-        instance_type: instance.instance_type().map(|t| t.as_str().to_owned()).unwrap_or_default(),
-        profile: instance.iam_instance_profile().and_then(|p| p.arn()).map(str::to_owned),
+        instance_type: instance
+            .instance_type()
+            .map(|t| t.as_str().to_owned())
+            .unwrap_or_default(),
+        profile: instance
+            .iam_instance_profile()
+            .and_then(|p| p.arn())
+            .map(str::to_owned),
         metadata: if off {
             "disabled".to_owned()
         } else {
-            metadata.and_then(|m| m.http_tokens()).map(|t| t.as_str().to_owned()).unwrap_or_default()
+            metadata
+                .and_then(|m| m.http_tokens())
+                .map(|t| t.as_str().to_owned())
+                .unwrap_or_default()
         },
-        volumes: volumes.filter_map(|v| v.ebs()?.volume_id().map(str::to_owned)).collect(),
+        volumes: volumes
+            .filter_map(|v| v.ebs()?.volume_id().map(str::to_owned))
+            .collect(),
     }
 }
 
@@ -106,11 +140,19 @@ pub(crate) async fn memory_of_types(
     // InstanceTypes takes 100 (EC2 API reference, DescribeInstanceTypes).
     for types in types.chunks(100) {
         let types = types.iter().map(|t| t.as_str().into()).collect();
-        let mut pages = client.describe_instance_types().set_instance_types(Some(types)).into_paginator().send();
+        let mut pages = client
+            .describe_instance_types()
+            .set_instance_types(Some(types))
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeInstanceTypes", "*"))?;
+            let page =
+                page.map_err(|error| Refusal::of(&error, "ec2:DescribeInstanceTypes", "*"))?;
             for info in page.instance_types() {
-                let mib = info.memory_info().and_then(|m| m.size_in_mib()).and_then(|m| u64::try_from(m).ok());
+                let mib = info
+                    .memory_info()
+                    .and_then(|m| m.size_in_mib())
+                    .and_then(|m| u64::try_from(m).ok());
                 if let (Some(name), Some(mib)) = (info.instance_type(), mib) {
                     memory.insert(name.as_str().to_owned(), mib << 20);
                 }
@@ -118,4 +160,18 @@ pub(crate) async fn memory_of_types(
         }
     }
     Ok(memory)
+}
+
+/// Whether new volumes and copies of snapshots are encrypted without being asked.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn encrypts_by_default(account: &Account) -> Result<bool, Refusal> {
+    let answer = Client::new(&account.config)
+        .get_ebs_encryption_by_default()
+        .send()
+        .await;
+    let answer =
+        answer.map_err(|error| Refusal::of(&error, "ec2:GetEbsEncryptionByDefault", "*"))?;
+    Ok(answer.ebs_encryption_by_default().unwrap_or_default())
 }

@@ -1,8 +1,8 @@
 //! What AWS refuses, in our words: the exit code, and the policy statement that would allow it.
 
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use aws_smithy_runtime_api::client::result::SdkError;
 use evidence::Exit;
 use serde_json::json;
 
@@ -41,7 +41,9 @@ impl Refusal {
 
     /// Whether the code says that what was named is not there.
     pub(crate) fn is_missing(&self) -> bool {
-        self.code.contains("NotFound") || self.code.contains("NoSuch") || self.code.contains("DoesNotExist")
+        self.code.contains("NotFound")
+            || self.code.contains("NoSuch")
+            || self.code.contains("DoesNotExist")
     }
 
     /// Whether AWS asks for fewer requests.
@@ -89,23 +91,33 @@ fn service(code: &str, message: &str, action: &str, resource: &str) -> Failure {
     if skewed {
         return Failure::new(
             Exit::ClockSkew,
-            format!("AWS refuses {action} because the clock of this machine is wrong ({message}): set it and try again"),
+            format!(
+                "AWS refuses {action} because the clock of this machine is wrong ({message}): set it and try again"
+            ),
         );
     }
     if DENIED.contains(&code) {
         let (action, resource) = stated(message).unwrap_or((action, resource));
         return Failure::new(
             Exit::Denied,
-            format!("{action} on {resource} is denied; this statement allows it: {}", statement(action, resource)),
+            format!(
+                "{action} on {resource} is denied; this statement allows it: {}",
+                statement(action, resource)
+            ),
         );
     }
     if STALE.contains(&code) {
         return Failure::new(
             Exit::Credentials,
-            format!("AWS does not accept the credentials for {action} ({code}): log in again, or name another profile with AWS_PROFILE"),
+            format!(
+                "AWS does not accept the credentials for {action} ({code}): log in again, or name another profile with AWS_PROFILE"
+            ),
         );
     }
-    Failure::new(Exit::Aws, format!("{action} on {resource}: {code}: {message}"))
+    Failure::new(
+        Exit::Aws,
+        format!("{action} on {resource}: {code}: {message}"),
+    )
 }
 
 /// The action and the resource that IAM's own message names: they are more exact than what we asked for.
@@ -121,11 +133,19 @@ fn statement(action: &str, resource: &str) -> String {
 }
 
 fn no_answer(context: &str, action: &str) -> Failure {
-    let credentials = ["no credentials", "CredentialsNotLoaded", "failed to load", "ProviderError", "credentials provider"];
+    let credentials = [
+        "no credentials",
+        "CredentialsNotLoaded",
+        "failed to load",
+        "ProviderError",
+        "credentials provider",
+    ];
     if credentials.iter().any(|text| context.contains(text)) {
         return Failure::new(
             Exit::Credentials,
-            format!("there are no usable AWS credentials for {action}: log in, or set AWS_PROFILE ({context})"),
+            format!(
+                "there are no usable AWS credentials for {action}: log in, or set AWS_PROFILE ({context})"
+            ),
         );
     }
     Failure::new(
@@ -145,7 +165,12 @@ mod tests {
         assert_eq!(failure.exit, Exit::Denied);
         let statement = r#"{"Action":"ssm:SendCommand","Effect":"Allow","Resource":"arn:aws:ssm:r:1:document/D"}"#;
         assert!(failure.message.ends_with(statement), "{failure}");
-        let failure = service("UnauthorizedOperation", "You are not.", "ec2:CreateSnapshots", "*");
+        let failure = service(
+            "UnauthorizedOperation",
+            "You are not.",
+            "ec2:CreateSnapshots",
+            "*",
+        );
         assert!(failure.message.contains("\"ec2:CreateSnapshots\""));
     }
 
@@ -154,13 +179,23 @@ mod tests {
         for (code, message, exit) in [
             ("ExpiredToken", "", Exit::Credentials),
             ("RequestTimeTooSkewed", "", Exit::ClockSkew),
-            ("InvalidSignatureException", "Signature expired: 1 is now earlier than 2", Exit::ClockSkew),
+            (
+                "InvalidSignatureException",
+                "Signature expired: 1 is now earlier than 2",
+                Exit::ClockSkew,
+            ),
             ("SignatureDoesNotMatch", "", Exit::Aws),
             ("InvalidDocument", "", Exit::Aws),
         ] {
             assert_eq!(service(code, message, "a:B", "*").exit, exit, "{code}");
         }
-        assert_eq!(no_answer("dispatch failure: no credentials in chain", "a:B").exit, Exit::Credentials);
-        assert_eq!(no_answer("connection refused", "a:B").exit, Exit::Unreachable);
+        assert_eq!(
+            no_answer("dispatch failure: no credentials in chain", "a:B").exit,
+            Exit::Credentials
+        );
+        assert_eq!(
+            no_answer("connection refused", "a:B").exit,
+            Exit::Unreachable
+        );
     }
 }

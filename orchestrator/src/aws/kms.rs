@@ -15,9 +15,17 @@ const MAX_RAW: usize = 4096;
 /// # Errors
 /// When KMS refuses.
 pub(crate) async fn public_key(account: &Account, key: &str) -> Result<Vec<u8>, Failure> {
-    let answer = Client::new(&account.config).get_public_key().key_id(key).send().await;
-    let answer = answer.map_err(|error| Failure::from(Refusal::of(&error, "kms:GetPublicKey", key)))?;
-    Ok(answer.public_key().map(|blob| blob.clone().into_inner()).unwrap_or_default())
+    let answer = Client::new(&account.config)
+        .get_public_key()
+        .key_id(key)
+        .send()
+        .await;
+    let answer =
+        answer.map_err(|error| Failure::from(Refusal::of(&error, "kms:GetPublicKey", key)))?;
+    Ok(answer
+        .public_key()
+        .map(|blob| blob.clone().into_inner())
+        .unwrap_or_default())
 }
 
 /// ECDSA over the SHA-256 of `message`, in DER.
@@ -27,7 +35,10 @@ pub(crate) async fn public_key(account: &Account, key: &str) -> Result<Vec<u8>, 
 pub(crate) async fn sign(account: &Account, key: &str, message: &[u8]) -> Result<Vec<u8>, Failure> {
     let (kind, bytes) = match message.len() {
         0..=MAX_RAW => (MessageType::Raw, message.to_vec()),
-        _ => (MessageType::Digest, evidence::digest::Digest::of(message).as_bytes().to_vec()),
+        _ => (
+            MessageType::Digest,
+            evidence::digest::Digest::of(message).as_bytes().to_vec(),
+        ),
     };
     let request = Client::new(&account.config)
         .sign()
@@ -35,6 +46,12 @@ pub(crate) async fn sign(account: &Account, key: &str, message: &[u8]) -> Result
         .message_type(kind)
         .message(Blob::new(bytes))
         .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
-    let answer = request.send().await.map_err(|error| Failure::from(Refusal::of(&error, "kms:Sign", key)))?;
-    Ok(answer.signature().map(|blob| blob.clone().into_inner()).unwrap_or_default())
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| Failure::from(Refusal::of(&error, "kms:Sign", key)))?;
+    Ok(answer
+        .signature()
+        .map(|blob| blob.clone().into_inner())
+        .unwrap_or_default())
 }

@@ -82,7 +82,8 @@ impl Caller {
                     .region(region)
                     .build()
                     .await;
-                let shared = aws_credential_types::provider::SharedCredentialsProvider::new(provider);
+                let shared =
+                    aws_credential_types::provider::SharedCredentialsProvider::new(provider);
                 base.to_builder().credentials_provider(shared).build()
             }
         };
@@ -120,7 +121,11 @@ impl Account {
     /// The same in another region.
     pub(crate) fn in_region(&self, region: &str) -> Self {
         Self {
-            config: self.config.to_builder().region(Region::new(region.to_owned())).build(),
+            config: self
+                .config
+                .to_builder()
+                .region(Region::new(region.to_owned()))
+                .build(),
             id: self.id.clone(),
         }
     }

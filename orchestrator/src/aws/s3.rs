@@ -102,9 +102,18 @@ impl Bucket {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(checksum)
             .body(ByteStream::from(bytes.to_vec()));
-        match request.send().await.map_err(|error| Refusal::of(&error, "s3:PutObject", &self.resource(key))) {
+        match request
+            .send()
+            .await
+            .map_err(|error| Refusal::of(&error, "s3:PutObject", &self.resource(key)))
+        {
             Ok(_) => Ok(true),
-            Err(refusal) if ["PreconditionFailed", "ConditionalRequestConflict"].contains(&refusal.code.as_str()) => Ok(false),
+            Err(refusal)
+                if ["PreconditionFailed", "ConditionalRequestConflict"]
+                    .contains(&refusal.code.as_str()) =>
+            {
+                Ok(false)
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -113,15 +122,28 @@ impl Bucket {
     ///
     /// # Errors
     /// When S3 refuses, or the object is longer.
-    pub(crate) async fn read(&self, key: &str, version: Option<&str>, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) async fn read(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         let Some(mut body) = self.open(key, version, None).await? else {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        while let Some(piece) = body.try_next().await.map_err(|error| Failure::new(evidence::Exit::Unreachable, format!("{key} broke off: {error}")))? {
+        while let Some(piece) = body.try_next().await.map_err(|error| {
+            Failure::new(
+                evidence::Exit::Unreachable,
+                format!("{key} broke off: {error}"),
+            )
+        })? {
             bytes.extend_from_slice(&piece);
             if bytes.len() as u64 > limit {
-                return Err(Failure::new(evidence::Exit::Altered, format!("{key} is longer than {limit} bytes")));
+                return Err(Failure::new(
+                    evidence::Exit::Altered,
+                    format!("{key} is longer than {limit} bytes"),
+                ));
             }
         }
         Ok(Some(bytes))
@@ -131,7 +153,12 @@ impl Bucket {
     ///
     /// # Errors
     /// When S3 refuses.
-    pub(crate) async fn open(&self, key: &str, version: Option<&str>, length: Option<u64>) -> Result<Option<ByteStream>, Refusal> {
+    pub(crate) async fn open(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        length: Option<u64>,
+    ) -> Result<Option<ByteStream>, Refusal> {
         let request = self
             .client
             .get_object()
@@ -140,7 +167,11 @@ impl Bucket {
             .key(key)
             .set_version_id(version.map(str::to_owned))
             .set_range(length.map(|length| format!("bytes=0-{}", length.saturating_sub(1))));
-        match request.send().await.map_err(|error| Refusal::of(&error, "s3:GetObject", &self.resource(key))) {
+        match request
+            .send()
+            .await
+            .map_err(|error| Refusal::of(&error, "s3:GetObject", &self.resource(key)))
+        {
             Ok(answer) => Ok(Some(answer.body)),
             Err(refusal) if refusal.is_missing() => Ok(None),
             Err(refusal) => Err(refusal),
@@ -163,7 +194,8 @@ impl Bucket {
                 .set_key_marker(key.take())
                 .set_version_id_marker(id.take());
             let page = request.send().await;
-            let page = page.map_err(|error| Refusal::of(&error, "s3:ListBucketVersions", &self.own()))?;
+            let page =
+                page.map_err(|error| Refusal::of(&error, "s3:ListBucketVersions", &self.own()))?;
             found.extend(page.versions().iter().map(|version| Version {
                 key: version.key().unwrap_or_default().to_owned(),
                 id: version.version_id().unwrap_or_default().to_owned(),
@@ -188,23 +220,42 @@ impl Bucket {
     ///
     /// # Errors
     /// When S3 refuses.
-    pub(crate) async fn arrived(&self, prefix: &str, base: &str) -> Result<BTreeMap<String, Arrived>, Refusal> {
+    pub(crate) async fn arrived(
+        &self,
+        prefix: &str,
+        base: &str,
+    ) -> Result<BTreeMap<String, Arrived>, Refusal> {
         let mut found: BTreeMap<String, Arrived> = BTreeMap::new();
-        let request = self.client.list_objects_v2().bucket(&self.name).expected_bucket_owner(&self.owner).prefix(prefix);
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.name)
+            .expected_bucket_owner(&self.owner)
+            .prefix(prefix);
         let mut pages = request.into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Refusal::of(&error, "s3:ListBucket", &self.own()))?;
             for object in page.contents() {
-                let key = object.key().and_then(|key| key.strip_prefix(base)).unwrap_or_default();
+                let key = object
+                    .key()
+                    .and_then(|key| key.strip_prefix(base))
+                    .unwrap_or_default();
                 let mut parts = key.splitn(4, '/');
-                let (Some(case), Some(host), Some(collection), Some(rest)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+                let (Some(case), Some(host), Some(collection), Some(rest)) =
+                    (parts.next(), parts.next(), parts.next(), parts.next())
+                else {
                     continue;
                 };
-                let arrived = found.entry(format!("{case}/{host}/{collection}")).or_default();
+                let arrived = found
+                    .entry(format!("{case}/{host}/{collection}"))
+                    .or_default();
                 arrived.manifest |= rest == evidence::keys::MANIFEST;
                 if evidence::Stream::of_key(rest).is_some() {
                     arrived.segments += 1;
-                    arrived.bytes += object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                    arrived.bytes += object
+                        .size()
+                        .and_then(|size| u64::try_from(size).ok())
+                        .unwrap_or_default();
                 }
             }
         }
@@ -224,15 +275,27 @@ impl Bucket {
             .key(key)
             .version_id(version)
             .checksum_mode(ChecksumMode::Enabled);
-        let answer = request.send().await.map_err(|error| Refusal::of(&error, "s3:GetObjectVersion", &self.resource(key)))?;
-        let sha256 = answer.checksum_sha256().and_then(|text| BASE64.decode(text).ok());
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| Refusal::of(&error, "s3:GetObjectVersion", &self.resource(key)))?;
+        let sha256 = answer
+            .checksum_sha256()
+            .and_then(|text| BASE64.decode(text).ok());
         let until = answer.object_lock_retain_until_date();
         Ok(Stored {
-            size: answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+            size: answer
+                .content_length()
+                .and_then(|size| u64::try_from(size).ok())
+                .unwrap_or_default(),
             sha256: sha256.and_then(|bytes| hex::encode(bytes).parse().ok()),
-            lock_mode: answer.object_lock_mode().map(|mode| mode.as_str().to_owned()),
-            retain_until: until.and_then(|until| OffsetDateTime::from_unix_timestamp(until.secs()).ok()),
-            legal_hold: answer.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
+            lock_mode: answer
+                .object_lock_mode()
+                .map(|mode| mode.as_str().to_owned()),
+            retain_until: until
+                .and_then(|until| OffsetDateTime::from_unix_timestamp(until.secs()).ok()),
+            legal_hold: answer.object_lock_legal_hold_status()
+                == Some(&ObjectLockLegalHoldStatus::On),
         })
     }
 
@@ -241,7 +304,9 @@ impl Bucket {
     /// # Errors
     /// When S3 refuses.
     pub(crate) async fn hold(&self, key: &str, version: &str) -> Result<(), Refusal> {
-        let hold = ObjectLockLegalHold::builder().status(ObjectLockLegalHoldStatus::On).build();
+        let hold = ObjectLockLegalHold::builder()
+            .status(ObjectLockLegalHoldStatus::On)
+            .build();
         let request = self
             .client
             .put_object_legal_hold()
@@ -252,14 +317,21 @@ impl Bucket {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .legal_hold(hold);
         let sent = request.send().await;
-        sent.map(|_| ()).map_err(|error| Refusal::of(&error, "s3:PutObjectLegalHold", &self.resource(key)))
+        sent.map(|_| ())
+            .map_err(|error| Refusal::of(&error, "s3:PutObjectLegalHold", &self.resource(key)))
     }
 
     /// Extends the retention of a version; `mode` is the one that it has.
     ///
     /// # Errors
     /// When S3 refuses.
-    pub(crate) async fn retain(&self, key: &str, version: &str, mode: &str, until: OffsetDateTime) -> Result<(), Refusal> {
+    pub(crate) async fn retain(
+        &self,
+        key: &str,
+        version: &str,
+        mode: &str,
+        until: OffsetDateTime,
+    ) -> Result<(), Refusal> {
         let retention = ObjectLockRetention::builder()
             .mode(ObjectLockRetentionMode::from(mode))
             .retain_until_date(DateTime::from_secs(until.unix_timestamp()))
@@ -274,7 +346,8 @@ impl Bucket {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .retention(retention);
         let sent = request.send().await;
-        sent.map(|_| ()).map_err(|error| Refusal::of(&error, "s3:PutObjectRetention", &self.resource(key)))
+        sent.map(|_| ())
+            .map_err(|error| Refusal::of(&error, "s3:PutObjectRetention", &self.resource(key)))
     }
 
     /// How the bucket protects what is in it. A setting that is not there is off.
@@ -284,21 +357,59 @@ impl Bucket {
     pub(crate) async fn protection(&self) -> Result<Protection, Refusal> {
         let (bucket, owner) = (self.name.clone(), self.owner.clone());
         let client = &self.client;
-        let lock = client.get_object_lock_configuration().bucket(&bucket).expected_bucket_owner(&owner).send().await;
-        let lock = absent(lock, "s3:GetBucketObjectLockConfiguration", &self.own())?.and_then(|l| l.object_lock_configuration);
-        let rule = lock.as_ref().and_then(|lock| lock.rule()).and_then(|rule| rule.default_retention());
-        let versioning = client.get_bucket_versioning().bucket(&bucket).expected_bucket_owner(&owner).send().await;
+        let lock = client
+            .get_object_lock_configuration()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
+        let lock = absent(lock, "s3:GetBucketObjectLockConfiguration", &self.own())?
+            .and_then(|l| l.object_lock_configuration);
+        let rule = lock
+            .as_ref()
+            .and_then(|lock| lock.rule())
+            .and_then(|rule| rule.default_retention());
+        let versioning = client
+            .get_bucket_versioning()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
         let versioning = absent(versioning, "s3:GetBucketVersioning", &self.own())?;
-        let public = client.get_public_access_block().bucket(&bucket).expected_bucket_owner(&owner).send().await;
-        let public = absent(public, "s3:GetBucketPublicAccessBlock", &self.own())?.and_then(|p| p.public_access_block_configuration);
-        let policy = client.get_bucket_policy().bucket(&bucket).expected_bucket_owner(&owner).send().await;
+        let public = client
+            .get_public_access_block()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
+        let public = absent(public, "s3:GetBucketPublicAccessBlock", &self.own())?
+            .and_then(|p| p.public_access_block_configuration);
+        let policy = client
+            .get_bucket_policy()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
         let policy = absent(policy, "s3:GetBucketPolicy", &self.own())?.and_then(|p| p.policy);
-        let encryption = client.get_bucket_encryption().bucket(&bucket).expected_bucket_owner(&owner).send().await;
+        let encryption = client
+            .get_bucket_encryption()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
         let encryption = absent(encryption, "s3:GetEncryptionConfiguration", &self.own())?;
-        let lifecycle = client.get_bucket_lifecycle_configuration().bucket(&bucket).expected_bucket_owner(&owner).send().await;
+        let lifecycle = client
+            .get_bucket_lifecycle_configuration()
+            .bucket(&bucket)
+            .expected_bucket_owner(&owner)
+            .send()
+            .await;
         let lifecycle = absent(lifecycle, "s3:GetLifecycleConfiguration", &self.own())?;
         Ok(Protection {
-            object_lock: lock.as_ref().and_then(|l| l.object_lock_enabled()).is_some(),
+            object_lock: lock
+                .as_ref()
+                .and_then(|l| l.object_lock_enabled())
+                .is_some(),
             default_retention: rule.map(|rule| {
                 let mode = rule.mode().map(|mode| mode.as_str()).unwrap_or_default();
                 match (rule.days(), rule.years()) {
@@ -307,9 +418,18 @@ impl Bucket {
                     _ => mode.to_owned(),
                 }
             }),
-            versioning: versioning.and_then(|v| v.status).is_some_and(|status| status.as_str() == "Enabled"),
+            versioning: versioning
+                .and_then(|v| v.status)
+                .is_some_and(|status| status.as_str() == "Enabled"),
             public_access_blocked: public.is_some_and(|p| {
-                [p.block_public_acls, p.ignore_public_acls, p.block_public_policy, p.restrict_public_buckets].iter().all(|on| *on == Some(true))
+                [
+                    p.block_public_acls,
+                    p.ignore_public_acls,
+                    p.block_public_policy,
+                    p.restrict_public_buckets,
+                ]
+                .iter()
+                .all(|on| *on == Some(true))
             }),
             tls_only: policy.is_some_and(|policy| denies_plain_http(&policy)),
             encryption: encryption
@@ -317,13 +437,21 @@ impl Bucket {
                 .and_then(|e| e.rules.into_iter().next())
                 .and_then(|rule| rule.apply_server_side_encryption_by_default)
                 .map(|default| default.sse_algorithm.as_str().to_owned()),
-            aborts_stray_uploads: lifecycle.is_some_and(|l| l.rules().iter().any(|rule| rule.abort_incomplete_multipart_upload().is_some())),
+            aborts_stray_uploads: lifecycle.is_some_and(|l| {
+                l.rules()
+                    .iter()
+                    .any(|rule| rule.abort_incomplete_multipart_upload().is_some())
+            }),
         })
     }
 }
 
 /// `None` for a setting that was never made.
-fn absent<T, E, R>(answer: Result<T, aws_smithy_runtime_api::client::result::SdkError<E, R>>, action: &str, resource: &str) -> Result<Option<T>, Refusal>
+fn absent<T, E, R>(
+    answer: Result<T, aws_smithy_runtime_api::client::result::SdkError<E, R>>,
+    action: &str,
+    resource: &str,
+) -> Result<Option<T>, Refusal>
 where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
@@ -339,10 +467,17 @@ where
 /// Whether a bucket policy denies everybody requests without TLS.
 fn denies_plain_http(policy: &str) -> bool {
     let policy: serde_json::Value = serde_json::from_str(policy).unwrap_or_default();
-    let statements = policy.get("Statement").and_then(|s| s.as_array()).cloned().unwrap_or_default();
+    let statements = policy
+        .get("Statement")
+        .and_then(|s| s.as_array())
+        .cloned()
+        .unwrap_or_default();
     statements.iter().any(|statement| {
         let plain = statement.pointer("/Condition/Bool/aws:SecureTransport");
-        statement.get("Effect").is_some_and(|effect| effect == "Deny")
-            && plain.is_some_and(|value| value == "false" || value == &serde_json::Value::Bool(false))
+        statement
+            .get("Effect")
+            .is_some_and(|effect| effect == "Deny")
+            && plain
+                .is_some_and(|value| value == "false" || value == &serde_json::Value::Bool(false))
     })
 }

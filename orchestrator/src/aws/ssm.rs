@@ -73,17 +73,25 @@ pub(crate) async fn managed(
             .set_values(Some(ids.to_vec()))
             .build()
             .map_err(|error| internal(&error))?;
-        let request = client.describe_instance_information().filters(filter).max_results(PAGE);
+        let request = client
+            .describe_instance_information()
+            .filters(filter)
+            .max_results(PAGE);
         let mut pages = request.into_paginator().send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Refusal::of(&error, "ssm:DescribeInstanceInformation", "*"))?;
+            let page =
+                page.map_err(|error| Refusal::of(&error, "ssm:DescribeInstanceInformation", "*"))?;
             for info in page.instance_information_list() {
                 let ping = info.ping_status().map(|p| p.as_str()).unwrap_or_default();
                 let managed = Managed {
                     online: ping == "Online",
                     ping: ping.to_owned(),
                     agent_version: info.agent_version().unwrap_or_default().to_owned(),
-                    platform: info.platform_type().map(|p| p.as_str()).unwrap_or_default().to_owned(),
+                    platform: info
+                        .platform_type()
+                        .map(|p| p.as_str())
+                        .unwrap_or_default()
+                        .to_owned(),
                 };
                 known.insert(info.instance_id().unwrap_or_default().to_owned(), managed);
             }
@@ -96,7 +104,10 @@ pub(crate) async fn managed(
 ///
 /// # Errors
 /// When there is none, or SSM refuses.
-pub(crate) async fn document_sha256(account: &Account, name: &str) -> Result<Option<Digest>, Refusal> {
+pub(crate) async fn document_sha256(
+    account: &Account,
+    name: &str,
+) -> Result<Option<Digest>, Refusal> {
     let client = Client::new(&account.config);
     let answer = client.describe_document().name(name).send().await;
     let answer = answer.map_err(|error| Refusal::of(&error, "ssm:DescribeDocument", name))?;
@@ -144,30 +155,49 @@ async fn send_once(account: &Account, command: &Command<'_>) -> Result<String, R
         .max_concurrency(command.max_concurrency)
         .max_errors(command.max_errors);
     request = match command.tag {
-        Some((key, value)) => request.targets(Target::builder().key(format!("tag:{key}")).values(value).build()),
+        Some((key, value)) => request.targets(
+            Target::builder()
+                .key(format!("tag:{key}"))
+                .values(value)
+                .build(),
+        ),
         None => request.set_instance_ids(Some(command.instances.to_vec())),
     };
     let answer = request.customize().config_override(once).send().await;
-    let answer = answer.map_err(|error| Refusal::of(&error, "ssm:SendCommand", command.document))?;
+    let answer =
+        answer.map_err(|error| Refusal::of(&error, "ssm:SendCommand", command.document))?;
     let id = answer.command().and_then(|command| command.command_id());
-    id.map(str::to_owned).ok_or_else(|| internal(&"SSM answers without a command id"))
+    id.map(str::to_owned)
+        .ok_or_else(|| internal(&"SSM answers without a command id"))
 }
 
 /// The command with this comment, among those sent since `since` (RFC 3339).
 ///
 /// # Errors
 /// When SSM refuses.
-pub(crate) async fn find(account: &Account, comment: &str, since: &str) -> Result<Option<String>, Refusal> {
+pub(crate) async fn find(
+    account: &Account,
+    comment: &str,
+    since: &str,
+) -> Result<Option<String>, Refusal> {
     let filter = CommandFilter::builder()
         .key(CommandFilterKey::InvokedAfter)
         .value(since)
         .build()
         .map_err(|error| internal(&error))?;
     let client = Client::new(&account.config);
-    let mut pages = client.list_commands().filters(filter).max_results(PAGE).into_paginator().send();
+    let mut pages = client
+        .list_commands()
+        .filters(filter)
+        .max_results(PAGE)
+        .into_paginator()
+        .send();
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| Refusal::of(&error, "ssm:ListCommands", "*"))?;
-        let mine = page.commands().iter().find(|command| command.comment() == Some(comment));
+        let mine = page
+            .commands()
+            .iter()
+            .find(|command| command.comment() == Some(comment));
         if let Some(id) = mine.and_then(|command| command.command_id()) {
             return Ok(Some(id.to_owned()));
         }
@@ -179,9 +209,16 @@ pub(crate) async fn find(account: &Account, comment: &str, since: &str) -> Resul
 ///
 /// # Errors
 /// When SSM refuses. A command that SSM does not show yet has no invocations.
-pub(crate) async fn invocations(account: &Account, command: &str) -> Result<Vec<Invocation>, Refusal> {
+pub(crate) async fn invocations(
+    account: &Account,
+    command: &str,
+) -> Result<Vec<Invocation>, Refusal> {
     let client = Client::new(&account.config);
-    let request = client.list_command_invocations().command_id(command).details(true).max_results(PAGE);
+    let request = client
+        .list_command_invocations()
+        .command_id(command)
+        .details(true)
+        .max_results(PAGE);
     let mut pages = request.into_paginator().send();
     let mut found = Vec::new();
     while let Some(page) = pages.next().await {
@@ -195,15 +232,23 @@ pub(crate) async fn invocations(account: &Account, command: &str) -> Result<Vec<
 }
 
 fn invocation(invocation: &CommandInvocation) -> Invocation {
-    let plugin = invocation.command_plugins().iter().find(|plugin| plugin.output().is_some_and(|output| !output.is_empty()));
+    let plugin = invocation
+        .command_plugins()
+        .iter()
+        .find(|plugin| plugin.output().is_some_and(|output| !output.is_empty()));
     let plugin = plugin.or(invocation.command_plugins().last());
     // StatusDetails tells the kinds of time-outs apart, Status does not.
-    let status = invocation.status_details().or(invocation.status().map(|status| status.as_str()));
+    let status = invocation
+        .status_details()
+        .or(invocation.status().map(|status| status.as_str()));
     Invocation {
         instance: invocation.instance_id().unwrap_or_default().to_owned(),
         status: status.unwrap_or_default().to_owned(),
         code: plugin.map(|plugin| plugin.response_code()),
-        output: plugin.and_then(|plugin| plugin.output()).unwrap_or_default().to_owned(),
+        output: plugin
+            .and_then(|plugin| plugin.output())
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 
@@ -211,10 +256,26 @@ fn invocation(invocation: &CommandInvocation) -> Invocation {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(crate) async fn output(account: &Account, command: &str, instance: &str) -> Result<Option<String>, Refusal> {
-    let request = Client::new(&account.config).get_command_invocation().command_id(command).instance_id(instance);
-    match request.send().await.map_err(|error| Refusal::of(&error, "ssm:GetCommandInvocation", "*")) {
-        Ok(answer) => Ok(Some(answer.standard_output_content().unwrap_or_default().to_owned())),
+pub(crate) async fn output(
+    account: &Account,
+    command: &str,
+    instance: &str,
+) -> Result<Option<String>, Refusal> {
+    let request = Client::new(&account.config)
+        .get_command_invocation()
+        .command_id(command)
+        .instance_id(instance);
+    match request
+        .send()
+        .await
+        .map_err(|error| Refusal::of(&error, "ssm:GetCommandInvocation", "*"))
+    {
+        Ok(answer) => Ok(Some(
+            answer
+                .standard_output_content()
+                .unwrap_or_default()
+                .to_owned(),
+        )),
         Err(refusal) if refusal.is_missing() => Ok(None),
         Err(refusal) => Err(refusal),
     }
@@ -225,8 +286,14 @@ pub(crate) async fn output(account: &Account, command: &str, instance: &str) -> 
 /// # Errors
 /// When SSM refuses.
 pub(crate) async fn cancel(account: &Account, command: &str) -> Result<(), Refusal> {
-    let request = Client::new(&account.config).cancel_command().command_id(command);
-    request.send().await.map(|_| ()).map_err(|error| Refusal::of(&error, "ssm:CancelCommand", "*"))
+    let request = Client::new(&account.config)
+        .cancel_command()
+        .command_id(command);
+    request
+        .send()
+        .await
+        .map(|_| ())
+        .map_err(|error| Refusal::of(&error, "ssm:CancelCommand", "*"))
 }
 
 /// Stores a secret, over an older one.
@@ -241,7 +308,11 @@ pub(crate) async fn put_secret(account: &Account, name: &str, value: &str) -> Re
         .r#type(ParameterType::SecureString)
         .tier(ParameterTier::IntelligentTiering)
         .overwrite(true);
-    request.send().await.map(|_| ()).map_err(|error| Refusal::of(&error, "ssm:PutParameter", name))
+    request
+        .send()
+        .await
+        .map(|_| ())
+        .map_err(|error| Refusal::of(&error, "ssm:PutParameter", name))
 }
 
 /// Removes a secret; one that is not there is no error.
@@ -250,7 +321,11 @@ pub(crate) async fn put_secret(account: &Account, name: &str, value: &str) -> Re
 /// When SSM refuses.
 pub(crate) async fn delete_secret(account: &Account, name: &str) -> Result<(), Refusal> {
     let request = Client::new(&account.config).delete_parameter().name(name);
-    match request.send().await.map_err(|error| Refusal::of(&error, "ssm:DeleteParameter", name)) {
+    match request
+        .send()
+        .await
+        .map_err(|error| Refusal::of(&error, "ssm:DeleteParameter", name))
+    {
         Err(refusal) if !refusal.is_missing() => Err(refusal),
         _ => Ok(()),
     }

@@ -52,7 +52,10 @@ impl PutOnly {
 /// # Errors
 /// When there are none, or STS refuses them.
 pub(crate) async fn identity(account: &Account, role: Option<&str>) -> Result<Identity, Failure> {
-    let answer = Client::new(&account.config).get_caller_identity().send().await;
+    let answer = Client::new(&account.config)
+        .get_caller_identity()
+        .send()
+        .await;
     let answer = answer.map_err(|error| {
         let refusal = match role {
             Some(role) => Refusal::of(&error, "sts:AssumeRole", role),
@@ -127,7 +130,10 @@ mod tests {
     #[test]
     fn a_session_reaches_one_prefix_and_fits_the_limit() {
         let policy: Value = serde_json::from_str(&policy("bucket", "cases/IR-7/i-1/")).unwrap();
-        assert_eq!(policy["Statement"][0]["Resource"], "arn:aws:s3:::bucket/cases/IR-7/i-1/*");
+        assert_eq!(
+            policy["Statement"][0]["Resource"],
+            "arn:aws:s3:::bucket/cases/IR-7/i-1/*"
+        );
         assert_eq!(policy["Statement"][0]["Action"], "s3:PutObject");
         let longest = super::policy(&"b".repeat(63), &"k".repeat(900));
         assert!(longest.len() <= MAX_POLICY, "{}", longest.len());

@@ -24,7 +24,8 @@ pub(crate) async fn trails(account: &Account) -> Result<Vec<Trail>, Refusal> {
     for trail in answer.trail_list() {
         let name = trail.trail_arn().or(trail.name()).unwrap_or_default();
         let status = client.get_trail_status().name(name).send().await;
-        let status = status.map_err(|error| Refusal::of(&error, "cloudtrail:GetTrailStatus", name))?;
+        let status =
+            status.map_err(|error| Refusal::of(&error, "cloudtrail:GetTrailStatus", name))?;
         trails.push(Trail {
             name: trail.name().unwrap_or_default().to_owned(),
             logging: status.is_logging().unwrap_or_default(),

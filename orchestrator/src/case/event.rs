@@ -157,7 +157,11 @@ impl Request {
     /// The batch that an instance is in.
     pub fn batch_of(&self, instance: &str) -> Option<usize> {
         let position = self.instances.iter().position(|id| id == instance)?;
-        Some(if self.tag.is_some() { 0 } else { position / BATCH })
+        Some(if self.tag.is_some() {
+            0
+        } else {
+            position / BATCH
+        })
     }
 }
 

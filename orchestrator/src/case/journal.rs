@@ -34,16 +34,25 @@ impl Journal {
     pub(crate) fn create(folder: &Path, id: CaseId, operator: &str) -> Result<Self, Failure> {
         let path = folder.join(FILE);
         std::fs::create_dir_all(folder).map_err(|error| unwritable(&path, &error))?;
-        let file = OpenOptions::new().read(true).append(true).create_new(true).open(&path);
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(&path);
         let file = file.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Failure::new(
                 Exit::CaseExists,
-                format!("there is a case {id} already ({}): go on with it, or choose another id", path.display()),
+                format!(
+                    "there is a case {id} already ({}): go on with it, or choose another id",
+                    path.display()
+                ),
             ),
             _ => unwritable(&path, &error),
         })?;
         // The name of a new file is safe when its folder is.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| unwritable(&path, &error))?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| unwritable(&path, &error))?;
         Ok(Self {
             file: lock(file, &path)?,
             path,
@@ -60,20 +69,35 @@ impl Journal {
     /// When there is none, another process has it, or it is not what was written.
     pub(crate) fn open(folder: &Path, id: &CaseId, operator: &str) -> Result<Self, Failure> {
         let path = folder.join(FILE);
-        let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|error| unopened(id, &path, &error))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(|error| unopened(id, &path, &error))?;
         let mut file = lock(file, &path)?;
         let bytes = read(&mut file, &path)?;
         let custody = match Custody::parse(id.clone(), &bytes) {
             Err(CustodyError::Torn { valid_bytes }) => {
-                file.set_len(valid_bytes).and_then(|()| file.sync_all()).map_err(|error| unwritable(&path, &error))?;
-                let valid = usize::try_from(valid_bytes).ok().and_then(|valid| bytes.get(..valid)).unwrap_or_default();
+                file.set_len(valid_bytes)
+                    .and_then(|()| file.sync_all())
+                    .map_err(|error| unwritable(&path, &error))?;
+                let valid = usize::try_from(valid_bytes)
+                    .ok()
+                    .and_then(|valid| bytes.get(..valid))
+                    .unwrap_or_default();
                 Custody::parse(id.clone(), valid)
             }
             result => result,
         };
         let custody = custody.map_err(|error| damaged(&path, &error))?;
         let case = Case::of(custody.records()).map_err(|error| damaged(&path, &error))?;
-        Ok(Self { file, path, custody, case, operator: operator.to_owned() })
+        Ok(Self {
+            file,
+            path,
+            custody,
+            case,
+            operator: operator.to_owned(),
+        })
     }
 
     /// The case as the journal has it, without becoming its writer.
@@ -85,8 +109,12 @@ impl Journal {
         let mut file = File::open(&path).map_err(|error| unopened(id, &path, &error))?;
         let bytes = read(&mut file, &path)?;
         // A writer may be in the middle of a record.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let custody = Custody::parse(id.clone(), bytes.get(..whole).unwrap_or_default()).map_err(|error| damaged(&path, &error))?;
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let custody = Custody::parse(id.clone(), bytes.get(..whole).unwrap_or_default())
+            .map_err(|error| damaged(&path, &error))?;
         let case = Case::of(custody.records()).map_err(|error| damaged(&path, &error))?;
         Ok((case, custody))
     }
@@ -101,9 +129,15 @@ impl Journal {
             return Err(Failure::internal("an event is not an object"));
         };
         let time = crate::custody::text_of(crate::clock::now());
-        let record = self.custody.append(time, self.operator.clone(), event);
+        let record = self
+            .custody
+            .append(&time, &self.operator, event)
+            .map_err(Failure::internal)?;
         let line = record.to_line().map_err(Failure::internal)?;
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(|error| unwritable(&self.path, &error))?;
+        self.file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| unwritable(&self.path, &error))?;
         self.case.apply(&record).map_err(Failure::internal)
     }
 
@@ -124,9 +158,15 @@ fn lock(file: File, path: &Path) -> Result<Flock<File>, Failure> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => Failure::new(
             Exit::CaseBusy,
-            format!("another `exhibit` works on this case (it holds {}): wait for it, or end it", path.display()),
+            format!(
+                "another `exhibit` works on this case (it holds {}): wait for it, or end it",
+                path.display()
+            ),
         ),
-        errno => Failure::new(Exit::Target, format!("{} can not be locked: {errno}", path.display())),
+        errno => Failure::new(
+            Exit::Target,
+            format!("{} can not be locked: {errno}", path.display()),
+        ),
     })
 }
 
@@ -134,7 +174,12 @@ fn read(file: &mut File, path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))
         .and_then(|_| file.take(MAX_BYTES).read_to_end(&mut bytes))
-        .map_err(|error| Failure::new(Exit::CaseDamaged, format!("{} can not be read: {error}", path.display())))?;
+        .map_err(|error| {
+            Failure::new(
+                Exit::CaseDamaged,
+                format!("{} can not be read: {error}", path.display()),
+            )
+        })?;
     Ok(bytes)
 }
 
@@ -142,21 +187,37 @@ fn unopened(id: &CaseId, path: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => Failure::new(
             Exit::CaseUnknown,
-            format!("there is no case {id} ({} is not there): `exhibit case list` shows all, `exhibit case open` makes one", path.display()),
+            format!(
+                "there is no case {id} ({} is not there): `exhibit case list` shows all, `exhibit case open` makes one",
+                path.display()
+            ),
         ),
-        _ => Failure::new(Exit::CaseDamaged, format!("{} can not be opened: {error}", path.display())),
+        _ => Failure::new(
+            Exit::CaseDamaged,
+            format!("{} can not be opened: {error}", path.display()),
+        ),
     }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let exit = if error.kind() == ErrorKind::StorageFull { Exit::NoSpace } else { Exit::Target };
-    Failure::new(exit, format!("{} can not be written: {error}", path.display()))
+    let exit = if error.kind() == ErrorKind::StorageFull {
+        Exit::NoSpace
+    } else {
+        Exit::Target
+    };
+    Failure::new(
+        exit,
+        format!("{} can not be written: {error}", path.display()),
+    )
 }
 
 fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(
         Exit::CaseDamaged,
-        format!("{} is not what was written: {error}; the bucket has a copy of each record", path.display()),
+        format!(
+            "{} is not what was written: {error}; the bucket has a copy of each record",
+            path.display()
+        ),
     )
 }
 
@@ -165,7 +226,9 @@ mod tests {
     use super::*;
 
     fn opened() -> Event {
-        Event::Opened { reason: "an alert".to_owned() }
+        Event::Opened {
+            reason: "an alert".to_owned(),
+        }
     }
 
     fn case() -> CaseId {
@@ -179,7 +242,10 @@ mod tests {
         journal.append(&opened()).unwrap();
         drop(journal);
         let journal = Journal::open(folder.path(), &case(), "ben").unwrap();
-        assert_eq!((journal.case().reason.as_str(), journal.case().records), ("an alert", 1));
+        assert_eq!(
+            (journal.case().reason.as_str(), journal.case().records),
+            ("an alert", 1)
+        );
         assert_eq!(journal.case().operator, "ana");
     }
 
@@ -188,7 +254,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(folder.path(), case(), "ana").unwrap();
         journal.append(&opened()).unwrap();
-        journal.append(&Event::Exported { format: "bagit".into(), to: "x".into() }).unwrap();
+        journal
+            .append(&Event::Exported {
+                format: "bagit".into(),
+                to: "x".into(),
+            })
+            .unwrap();
         drop(journal);
         let path = folder.path().join(FILE);
         let whole = std::fs::read(&path).unwrap();
@@ -199,7 +270,10 @@ mod tests {
             assert_eq!(journal.case().records, 1, "cut at {cut}");
             journal.append(&opened()).unwrap();
             drop(journal);
-            assert!(Journal::open(folder.path(), &case(), "ana").is_ok(), "cut at {cut}");
+            assert!(
+                Journal::open(folder.path(), &case(), "ana").is_ok(),
+                "cut at {cut}"
+            );
         }
     }
 
@@ -209,15 +283,30 @@ mod tests {
         let mut journal = Journal::create(folder.path(), case(), "ana").unwrap();
         journal.append(&opened()).unwrap();
         let refused = |result: Result<Journal, Failure>| result.unwrap_err().exit;
-        assert_eq!(refused(Journal::open(folder.path(), &case(), "ben")), Exit::CaseBusy);
+        assert_eq!(
+            refused(Journal::open(folder.path(), &case(), "ben")),
+            Exit::CaseBusy
+        );
         assert!(Journal::peek(folder.path(), &case()).is_ok());
         drop(journal);
-        assert_eq!(refused(Journal::create(folder.path(), case(), "ben")), Exit::CaseExists);
+        assert_eq!(
+            refused(Journal::create(folder.path(), case(), "ben")),
+            Exit::CaseExists
+        );
         let path = folder.path().join(FILE);
-        let edited = std::fs::read_to_string(&path).unwrap().replace("alert", "alarm").replace("ana", "eve");
+        let edited = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("alert", "alarm")
+            .replace("ana", "eve");
         std::fs::write(&path, edited + "{}\n").unwrap();
-        assert_eq!(refused(Journal::open(folder.path(), &case(), "ben")), Exit::CaseDamaged);
+        assert_eq!(
+            refused(Journal::open(folder.path(), &case(), "ben")),
+            Exit::CaseDamaged
+        );
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(refused(Journal::open(folder.path(), &case(), "ben")), Exit::CaseUnknown);
+        assert_eq!(
+            refused(Journal::open(folder.path(), &case(), "ben")),
+            Exit::CaseUnknown
+        );
     }
 }

@@ -115,13 +115,15 @@ impl Case {
                 self.operator.clone_from(&record.operator);
             }
             Event::Requested(request) => self.requests.push(Requested::new(*request, time)),
-            Event::Verified { prefix, verdict, .. } => {
+            Event::Verified {
+                prefix, verdict, ..
+            } => {
                 self.collections.entry(prefix).or_default().verdict = Some(verdict);
             }
             Event::Sealing { prefix } => {
                 let sealing = Sealing {
                     records: self.records,
-                    head: record.hash(),
+                    head: record.hash().map_err(|error| unfit(&error.to_string()))?,
                     at: record.time.clone(),
                 };
                 self.collections.entry(prefix).or_default().sealing = Some(sealing);
@@ -130,7 +132,9 @@ impl Case {
                 self.collections.entry(prefix).or_default().sealed = true;
             }
             Event::Accessed { .. } | Event::Exported { .. } => {}
-            of_a_request => self.apply_to_request(of_a_request, time).ok_or_else(|| unfit("names a request or an instance that is not there"))?,
+            of_a_request => self
+                .apply_to_request(of_a_request, time)
+                .ok_or_else(|| unfit("names a request or an instance that is not there"))?,
         }
         Ok(())
     }
@@ -139,16 +143,25 @@ impl Case {
         match event {
             Event::Authorised { request, grants } => {
                 for grant in grants {
-                    self.host(&request, &grant.instance)?.authorised_until = time_of(&grant.expires);
+                    self.host(&request, &grant.instance)?.authorised_until =
+                        time_of(&grant.expires);
                 }
             }
             Event::Sending { request, batch } => {
                 *self.batch(&request, batch)? = Batch::Sending(time);
             }
-            Event::Sent { request, batch, command } => {
+            Event::Sent {
+                request,
+                batch,
+                command,
+            } => {
                 *self.batch(&request, batch)? = Batch::Sent(command);
             }
-            Event::NotSent { request, batch, why } => {
+            Event::NotSent {
+                request,
+                batch,
+                why,
+            } => {
                 *self.batch(&request, batch)? = Batch::Refused(why);
             }
             Event::Started { request, instances } => {
@@ -162,13 +175,27 @@ impl Case {
                     self.host(&request, &instance)?.withdrawn = true;
                 }
             }
-            Event::Ended { request, instance, status, exit_code, outcome, receipt, why } => {
-                let end = End { status, exit_code, outcome, why };
+            Event::Ended {
+                request,
+                instance,
+                status,
+                exit_code,
+                outcome,
+                receipt,
+                why,
+            } => {
+                let end = End {
+                    status,
+                    exit_code,
+                    outcome,
+                    why,
+                };
                 self.host(&request, &instance)?.ended = Some(end);
                 if outcome != Outcome::Nothing {
                     let collection = &self.request(&request)?.request.collection;
                     let prefix = format!("{}/{instance}/{collection}", self.id);
-                    self.collections.entry(prefix).or_default().receipt = receipt.map(|receipt| *receipt);
+                    self.collections.entry(prefix).or_default().receipt =
+                        receipt.map(|receipt| *receipt);
                 }
             }
             _ => return None,
@@ -183,11 +210,15 @@ impl Case {
 
     /// The request of this id.
     pub fn request(&self, id: &str) -> Option<&Requested> {
-        self.requests.iter().find(|requested| requested.request.id == id)
+        self.requests
+            .iter()
+            .find(|requested| requested.request.id == id)
     }
 
     fn request_mut(&mut self, id: &str) -> Option<&mut Requested> {
-        self.requests.iter_mut().find(|requested| requested.request.id == id)
+        self.requests
+            .iter_mut()
+            .find(|requested| requested.request.id == id)
     }
 
     fn host(&mut self, request: &str, instance: &str) -> Option<&mut Host> {
@@ -204,7 +235,11 @@ impl Requested {
         Self {
             asked,
             batches: vec![Batch::Unsent; request.batches()],
-            hosts: request.instances.iter().map(|id| (id.clone(), Host::default())).collect(),
+            hosts: request
+                .instances
+                .iter()
+                .map(|id| (id.clone(), Host::default()))
+                .collect(),
             cancelled: false,
             request,
         }
@@ -213,6 +248,9 @@ impl Requested {
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
         let needs_withdrawal = self.request.credentials == Credentials::Session;
-        self.hosts.values().all(|host| host.ended.is_some() && (host.withdrawn || !needs_withdrawal || host.authorised_until.is_none()))
+        self.hosts.values().all(|host| {
+            host.ended.is_some()
+                && (host.withdrawn || !needs_withdrawal || host.authorised_until.is_none())
+        })
     }
 }

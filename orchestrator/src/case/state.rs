@@ -61,27 +61,53 @@ pub struct Timing {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Give instances credentials, or new ones.
-    Authorise { request: String, instances: Vec<String> },
+    Authorise {
+        request: String,
+        instances: Vec<String>,
+    },
     /// Look whether a command that may have been sent was.
     Find { request: String, batch: usize },
     /// Send a command that certainly was not.
     Send { request: String, batch: usize },
     /// Ask SSM to end a command.
-    Cancel { request: String, commands: Vec<String> },
+    Cancel {
+        request: String,
+        commands: Vec<String>,
+    },
     /// Ask for the whole output of an instance.
-    ReadOutput { request: String, instance: String, command: String },
+    ReadOutput {
+        request: String,
+        instance: String,
+        command: String,
+    },
     /// Write down what is certain now.
     Record(Event),
     /// Take the credentials back.
-    Withdraw { request: String, instances: Vec<String> },
+    Withdraw {
+        request: String,
+        instances: Vec<String>,
+    },
     /// Look at SSM and the bucket, after a pause when that was done before.
     Look { request: String },
 }
 
 /// The steps that are due. None: the case is at rest.
 pub fn next(case: &Case, seen: &Seen, timing: &Timing, now: OffsetDateTime) -> Vec<Step> {
-    let open = case.requests.iter().filter(|requested| !requested.is_done());
-    open.flat_map(|requested| Decision { case, requested, seen, timing, now }.steps()).collect()
+    let open = case
+        .requests
+        .iter()
+        .filter(|requested| !requested.is_done());
+    open.flat_map(|requested| {
+        Decision {
+            case,
+            requested,
+            seen,
+            timing,
+            now,
+        }
+        .steps()
+    })
+    .collect()
 }
 
 struct Decision<'a> {
@@ -95,10 +121,16 @@ struct Decision<'a> {
 impl Decision<'_> {
     fn steps(&self) -> Vec<Step> {
         let request = self.id();
-        let mut certain: Vec<Step> = self.open_hosts().filter_map(|(id, _)| self.progress_of(id)).collect();
+        let mut certain: Vec<Step> = self
+            .open_hosts()
+            .filter_map(|(id, _)| self.progress_of(id))
+            .collect();
         let instances = self.just_started();
         if !instances.is_empty() {
-            certain.push(Step::Record(Event::Started { request: self.id(), instances }));
+            certain.push(Step::Record(Event::Started {
+                request: self.id(),
+                instances,
+            }));
         }
         if !certain.is_empty() {
             return certain;
@@ -106,13 +138,23 @@ impl Decision<'_> {
         let mut steps = Vec::new();
         let instances = self.to_withdraw();
         if !instances.is_empty() {
-            steps.push(Step::Withdraw { request: request.clone(), instances });
+            steps.push(Step::Withdraw {
+                request: request.clone(),
+                instances,
+            });
         }
         let instances = self.to_authorise();
-        let first = self.requested.batches.iter().any(|batch| *batch == Batch::Unsent);
+        let first = self
+            .requested
+            .batches
+            .iter()
+            .any(|batch| *batch == Batch::Unsent);
         let wanted = !instances.is_empty();
         if wanted {
-            steps.push(Step::Authorise { request: request.clone(), instances });
+            steps.push(Step::Authorise {
+                request: request.clone(),
+                instances,
+            });
         }
         if wanted && first {
             return steps;
@@ -129,17 +171,30 @@ impl Decision<'_> {
     }
 
     fn open_hosts(&self) -> impl Iterator<Item = (&String, &Host)> {
-        self.requested.hosts.iter().filter(|(_, host)| host.ended.is_none())
+        self.requested
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.ended.is_none())
     }
 
     fn just_started(&self) -> Vec<String> {
         let runs = |id: &String| {
             let key = (self.id(), id.clone());
-            let status = self.seen.invocations.get(&key).map(|invocation| plain(&invocation.status));
-            let arrival = self.seen.arrived.get(&self.case.prefix(&self.requested.request, id));
-            status.is_some_and(|status| status == "inprogress") || arrival.is_some_and(|arrival| arrival.segments > 0)
+            let status = self
+                .seen
+                .invocations
+                .get(&key)
+                .map(|invocation| plain(&invocation.status));
+            let arrival = self
+                .seen
+                .arrived
+                .get(&self.case.prefix(&self.requested.request, id));
+            status.is_some_and(|status| status == "inprogress")
+                || arrival.is_some_and(|arrival| arrival.segments > 0)
         };
-        let hosts = self.open_hosts().filter(|(id, host)| !host.started && runs(id));
+        let hosts = self
+            .open_hosts()
+            .filter(|(id, host)| !host.started && runs(id));
         hosts.map(|(id, _)| id.clone()).collect()
     }
 
@@ -148,8 +203,14 @@ impl Decision<'_> {
     }
 
     fn to_withdraw(&self) -> Vec<String> {
-        let over = |host: &Host| host.ended.is_some() && host.authorised_until.is_some() && !host.withdrawn;
-        let hosts = self.requested.hosts.iter().filter(|(_, host)| self.uses_sessions() && over(host));
+        let over = |host: &Host| {
+            host.ended.is_some() && host.authorised_until.is_some() && !host.withdrawn
+        };
+        let hosts = self
+            .requested
+            .hosts
+            .iter()
+            .filter(|(_, host)| self.uses_sessions() && over(host));
         hosts.map(|(id, _)| id.clone()).collect()
     }
 
@@ -158,23 +219,34 @@ impl Decision<'_> {
             return Vec::new();
         }
         let until = self.now + self.timing.renew_before;
-        let hosts = self.open_hosts().filter(|(_, host)| host.authorised_until.is_none_or(|expires| expires <= until));
+        let hosts = self
+            .open_hosts()
+            .filter(|(_, host)| host.authorised_until.is_none_or(|expires| expires <= until));
         hosts.map(|(id, _)| id.clone()).collect()
     }
 
     fn commands(&self) -> Vec<Step> {
         let request = self.id();
         if self.requested.cancelled {
-            let sent = self.requested.batches.iter().filter_map(|batch| match batch {
-                Batch::Sent(command) => Some(command.clone()),
-                _ => None,
-            });
+            let sent = self
+                .requested
+                .batches
+                .iter()
+                .filter_map(|batch| match batch {
+                    Batch::Sent(command) => Some(command.clone()),
+                    _ => None,
+                });
             let commands: Vec<String> = sent.collect();
             let due = !commands.is_empty() && !self.seen.cancelled.contains(&request);
-            return due.then_some(Step::Cancel { request, commands }).into_iter().collect();
+            return due
+                .then_some(Step::Cancel { request, commands })
+                .into_iter()
+                .collect();
         }
         let batches = self.requested.batches.iter().enumerate();
-        batches.filter_map(|(batch, state)| self.command(batch, state)).collect()
+        batches
+            .filter_map(|(batch, state)| self.command(batch, state))
+            .collect()
     }
 
     fn command(&self, batch: usize, state: &Batch) -> Option<Step> {
@@ -182,8 +254,14 @@ impl Decision<'_> {
         match state {
             Batch::Unsent => Some(Step::Send { request, batch }),
             Batch::Sending(since) => match self.seen.lookups.get(&(request.clone(), batch)) {
-                Some(Some(command)) => Some(Step::Record(Event::Sent { request, batch, command: command.clone() })),
-                Some(None) if self.now - *since > CONSISTENCY => Some(Step::Send { request, batch }),
+                Some(Some(command)) => Some(Step::Record(Event::Sent {
+                    request,
+                    batch,
+                    command: command.clone(),
+                })),
+                Some(None) if self.now - *since > CONSISTENCY => {
+                    Some(Step::Send { request, batch })
+                }
                 _ => Some(Step::Find { request, batch }),
             },
             Batch::Sent(_) | Batch::Refused(_) => None,
@@ -194,11 +272,27 @@ impl Decision<'_> {
     fn progress_of(&self, instance: &str) -> Option<Step> {
         let batch = self.requested.request.batch_of(instance)?;
         let command = match self.requested.batches.get(batch)? {
-            Batch::Refused(why) => return Some(self.ended(instance, "NotSent", None, Outcome::Nothing, None, Some(why.clone()))),
+            Batch::Refused(why) => {
+                return Some(self.ended(
+                    instance,
+                    "NotSent",
+                    None,
+                    Outcome::Nothing,
+                    None,
+                    Some(why.clone()),
+                ));
+            }
             Batch::Sent(command) => command,
             Batch::Unsent if self.requested.cancelled => {
                 let why = "cancelled before it was sent".to_owned();
-                return Some(self.ended(instance, "Cancelled", None, Outcome::Nothing, None, Some(why)));
+                return Some(self.ended(
+                    instance,
+                    "Cancelled",
+                    None,
+                    Outcome::Nothing,
+                    None,
+                    Some(why),
+                ));
             }
             Batch::Unsent | Batch::Sending(_) => return None,
         };
@@ -209,7 +303,10 @@ impl Decision<'_> {
         let Some(invocation) = self.seen.invocations.get(&key) else {
             return self.never_listed(instance);
         };
-        let arrival = self.seen.arrived.get(&self.case.prefix(&self.requested.request, instance));
+        let arrival = self
+            .seen
+            .arrived
+            .get(&self.case.prefix(&self.requested.request, instance));
         match class(&invocation.status) {
             Class::UnderWay => None,
             Class::Over => self.over(instance, invocation, arrival, command, false),
@@ -218,14 +315,29 @@ impl Decision<'_> {
     }
 
     /// SSM has come to an end with an instance; when it only gave up (`may_work`), the agent may still be at work.
-    fn over(&self, instance: &str, invocation: &Invocation, arrival: Option<&Arrival>, command: &str, may_work: bool) -> Option<Step> {
+    fn over(
+        &self,
+        instance: &str,
+        invocation: &Invocation,
+        arrival: Option<&Arrival>,
+        command: &str,
+        may_work: bool,
+    ) -> Option<Step> {
         let receipt = self.receipt(instance, &invocation.output);
-        let asked = self.seen.outputs.contains(&(self.id(), instance.to_owned()));
+        let asked = self
+            .seen
+            .outputs
+            .contains(&(self.id(), instance.to_owned()));
         if receipt.is_none() && !asked && !invocation.output.is_empty() {
-            return Some(Step::ReadOutput { request: self.id(), instance: instance.to_owned(), command: command.to_owned() });
+            return Some(Step::ReadOutput {
+                request: self.id(),
+                instance: instance.to_owned(),
+                command: command.to_owned(),
+            });
         }
         let there = arrival.is_some_and(|arrival| arrival.manifest);
-        let silent = arrival.is_none_or(|arrival| self.now - arrival.changed >= self.timing.silence);
+        let silent =
+            arrival.is_none_or(|arrival| self.now - arrival.changed >= self.timing.silence);
         if !there && may_work && !silent {
             return None;
         }
@@ -235,7 +347,14 @@ impl Decision<'_> {
             _ => Outcome::Nothing,
         };
         let why = self.reason(invocation, outcome, receipt.is_some());
-        Some(self.ended(instance, &invocation.status, invocation.code, outcome, receipt, why))
+        Some(self.ended(
+            instance,
+            &invocation.status,
+            invocation.code,
+            outcome,
+            receipt,
+            why,
+        ))
     }
 
     fn never_listed(&self, instance: &str) -> Option<Step> {
@@ -243,8 +362,16 @@ impl Decision<'_> {
         if self.now < self.requested.asked + start + NEVER_LISTED {
             return None;
         }
-        let why = "SSM never listed it for the command: has it lost its tag, or left SSM?".to_owned();
-        Some(self.ended(instance, "NeverListed", None, Outcome::Nothing, None, Some(why)))
+        let why =
+            "SSM never listed it for the command: has it lost its tag, or left SSM?".to_owned();
+        Some(self.ended(
+            instance,
+            "NeverListed",
+            None,
+            Outcome::Nothing,
+            None,
+            Some(why),
+        ))
     }
 
     /// The receipt, if the output holds one for exactly this collection: the host may print what it likes.
@@ -255,16 +382,34 @@ impl Decision<'_> {
         receipts.find(|receipt| receipt.prefix.to_string() == prefix)
     }
 
-    fn reason(&self, invocation: &Invocation, outcome: Outcome, has_receipt: bool) -> Option<String> {
+    fn reason(
+        &self,
+        invocation: &Invocation,
+        outcome: Outcome,
+        has_receipt: bool,
+    ) -> Option<String> {
         match (outcome, has_receipt) {
             (Outcome::Received, true) => None,
-            (Outcome::Received, false) => Some("SSM has no receipt: only the bucket says what the manifest is".to_owned()),
-            (Outcome::Interrupted, _) => Some(format!("the run was cut (SSM: {}): what had arrived by then stays usable", invocation.status)),
+            (Outcome::Received, false) => {
+                Some("SSM has no receipt: only the bucket says what the manifest is".to_owned())
+            }
+            (Outcome::Interrupted, _) => Some(format!(
+                "the run was cut (SSM: {}): what had arrived by then stays usable",
+                invocation.status
+            )),
             (Outcome::Nothing, _) => Some(nothing(invocation)),
         }
     }
 
-    fn ended(&self, instance: &str, status: &str, exit_code: Option<i32>, outcome: Outcome, receipt: Option<Receipt>, why: Option<String>) -> Step {
+    fn ended(
+        &self,
+        instance: &str,
+        status: &str,
+        exit_code: Option<i32>,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+        why: Option<String>,
+    ) -> Step {
         Step::Record(Event::Ended {
             request: self.id(),
             instance: instance.to_owned(),
@@ -290,13 +435,18 @@ enum Class {
 fn class(status: &str) -> Class {
     match plain(status).as_str() {
         "pending" | "inprogress" | "delayed" | "cancelling" => Class::UnderWay,
-        "deliverytimedout" | "executiontimedout" | "timedout" | "cancelled" | "canceled" | "terminated" => Class::GivenUp,
+        "deliverytimedout" | "executiontimedout" | "timedout" | "cancelled" | "canceled"
+        | "terminated" => Class::GivenUp,
         _ => Class::Over,
     }
 }
 
 fn plain(status: &str) -> String {
-    status.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase()
+    status
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .collect::<String>()
+        .to_lowercase()
 }
 
 /// Why nothing came, with what to do.
@@ -313,10 +463,15 @@ fn nothing(invocation: &Invocation) -> String {
         return why.to_owned();
     }
     let code = invocation.code.and_then(|code| u8::try_from(code).ok());
-    let word = evidence::Exit::ALL.iter().find(|exit| Some(exit.code()) == code && exit.code() != 0);
+    let word = evidence::Exit::ALL
+        .iter()
+        .find(|exit| Some(exit.code()) == code && exit.code() != 0);
     match (plain(&invocation.status).as_str(), word) {
         ("failed", Some(exit)) => format!("the agent ended with {} ({})", exit.code(), exit.word()),
-        ("undeliverable", _) => "SSM could not deliver the command: is the instance up and its agent connected?".to_owned(),
+        ("undeliverable", _) => {
+            "SSM could not deliver the command: is the instance up and its agent connected?"
+                .to_owned()
+        }
         _ => format!("SSM: {}", invocation.status),
     }
 }

@@ -62,13 +62,22 @@ async fn open(global: &Global, arguments: &OpenArguments) -> Result<Exit, Failur
     let config = global.read_config()?;
     let folder = config.case_folder(&arguments.case);
     if arguments.dry_run {
-        let plan = [format!("write {}", folder.join("journal.jsonl").display()), format!("store s3://{}/{}", config.evidence.bucket, config.key(&format!("{}/custody/000000.json", arguments.case)))];
+        let plan = [
+            format!("write {}", folder.join("journal.jsonl").display()),
+            format!(
+                "store s3://{}/{}",
+                config.evidence.bucket,
+                config.key(&format!("{}/custody/000000.json", arguments.case))
+            ),
+        ];
         global.print(&plan, |plan| plan.join("\n") + "\n")?;
         return Ok(Exit::Complete);
     }
     let journal = Journal::create(&folder, arguments.case.clone(), &global.operator())?;
     let progress = global.progress();
-    let opened = Event::Opened { reason: arguments.reason.clone() };
+    let opened = Event::Opened {
+        reason: arguments.reason.clone(),
+    };
     let mut journal = journal;
     journal.append(&opened)?;
     // A case that another machine has under this name shows in the bucket.
@@ -78,12 +87,24 @@ async fn open(global: &Global, arguments: &OpenArguments) -> Result<Exit, Failur
         && failure.exit == Exit::CaseBusy
     {
         let _ = std::fs::remove_file(folder.join("journal.jsonl"));
-        return Err(Failure::new(Exit::CaseExists, format!("the bucket has a case {} already: choose another id, or go on with its own journal ({failure})", arguments.case)));
+        return Err(Failure::new(
+            Exit::CaseExists,
+            format!(
+                "the bucket has a case {} already: choose another id, or go on with its own journal ({failure})",
+                arguments.case
+            ),
+        ));
     }
     copied?;
-    global.print(&serde_json::json!({"case": arguments.case, "journal": folder.join("journal.jsonl")}), |_| {
-        format!("case {} is open; next: exhibit collect --case {} --instance ...\n", arguments.case, arguments.case)
-    })?;
+    global.print(
+        &serde_json::json!({"case": arguments.case, "journal": folder.join("journal.jsonl")}),
+        |_| {
+            format!(
+                "case {} is open; next: exhibit collect --case {} --instance ...\n",
+                arguments.case, arguments.case
+            )
+        },
+    )?;
     Ok(Exit::Complete)
 }
 
@@ -94,7 +115,14 @@ fn show(global: &Global, case: &CaseId) -> Result<Exit, Failure> {
         let line = |record: &evidence::custody::Record| {
             let mut facts = record.event.clone();
             facts.remove("kind");
-            format!("{:06} {} {} {} {}\n", record.number, record.time, record.operator, record.kind(), serde_json::Value::Object(facts))
+            format!(
+                "{:06} {} {} {} {}\n",
+                record.number,
+                record.time,
+                record.operator,
+                record.kind(),
+                serde_json::Value::Object(facts)
+            )
         };
         records.iter().map(line).collect()
     })?;
@@ -104,9 +132,14 @@ fn show(global: &Global, case: &CaseId) -> Result<Exit, Failure> {
 fn list(global: &Global) -> Result<Exit, Failure> {
     let config = global.read_config()?;
     let mut cases = Vec::new();
-    let folders = std::fs::read_dir(&config.cases).into_iter().flatten().flatten();
+    let folders = std::fs::read_dir(&config.cases)
+        .into_iter()
+        .flatten()
+        .flatten();
     for name in folders.filter_map(|folder| folder.file_name().into_string().ok()) {
-        let Ok(id) = name.parse::<CaseId>() else { continue };
+        let Ok(id) = name.parse::<CaseId>() else {
+            continue;
+        };
         match Journal::peek(&config.case_folder(&id), &id) {
             Ok((case, _)) => cases.push(Listed {
                 case: name,
@@ -114,8 +147,16 @@ fn list(global: &Global) -> Result<Exit, Failure> {
                 operator: case.operator.clone(),
                 reason: case.reason.clone(),
                 collections: case.collections.len(),
-                sealed: case.collections.values().filter(|collection| collection.sealed).count(),
-                open_requests: case.requests.iter().filter(|requested| !requested.is_done()).count(),
+                sealed: case
+                    .collections
+                    .values()
+                    .filter(|collection| collection.sealed)
+                    .count(),
+                open_requests: case
+                    .requests
+                    .iter()
+                    .filter(|requested| !requested.is_done())
+                    .count(),
                 damaged: None,
             }),
             Err(failure) if failure.exit == Exit::CaseUnknown => {}
@@ -134,7 +175,11 @@ fn list(global: &Global) -> Result<Exit, Failure> {
     cases.sort_by(|a, b| a.case.cmp(&b.case));
     let damaged = cases.iter().any(|case| case.damaged.is_some());
     global.print(&cases, |cases| cases.iter().map(line).collect())?;
-    Ok(if damaged { Exit::CaseDamaged } else { Exit::Complete })
+    Ok(if damaged {
+        Exit::CaseDamaged
+    } else {
+        Exit::Complete
+    })
 }
 
 fn line(case: &Listed) -> String {
@@ -142,7 +187,13 @@ fn line(case: &Listed) -> String {
         Some(why) => format!("{}  damaged: {why}\n", case.case),
         None => format!(
             "{}  opened {} by {}  {} collections, {} sealed, {} requests open  {}\n",
-            case.case, case.opened, case.operator, case.collections, case.sealed, case.open_requests, case.reason
+            case.case,
+            case.opened,
+            case.operator,
+            case.collections,
+            case.sealed,
+            case.open_requests,
+            case.reason
         ),
     }
 }

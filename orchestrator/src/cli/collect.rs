@@ -3,7 +3,6 @@
 use clap::{ArgGroup, Args};
 use evidence::{CaseId, Exit};
 
-
 use super::{Global, status};
 use crate::aws::ec2::Named;
 use crate::aws::{Account, ssm};
@@ -76,8 +75,16 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     let account = work.suspects(name).await?;
     let document_sha256 = document(&config, &account).await?;
     let resolved = collect::resolve(&account, &targets).await?;
-    let reason = arguments.reason.clone().unwrap_or_else(|| work.journal.case().reason.clone());
-    let wanted = Wanted { case: arguments.case.clone(), operator: global.operator(), reason, arguments: arguments.agent.clone() };
+    let reason = arguments
+        .reason
+        .clone()
+        .unwrap_or_else(|| work.journal.case().reason.clone());
+    let wanted = Wanted {
+        case: arguments.case.clone(),
+        operator: global.operator(),
+        reason,
+        arguments: arguments.agent.clone(),
+    };
     let request = collect::request(&config, name, document_sha256, &resolved, &wanted)?;
     if arguments.dry_run {
         global.print(&request, plan)?;
@@ -100,11 +107,18 @@ async fn document(config: &Config, account: &Account) -> Result<evidence::Digest
         "InvalidDocument" => Failure::new(Exit::NotReady, format!("there is no SSM document {name} in account {}: register it, as ssm-documents/README.md says", account.id)),
         _ => refusal.failure,
     })?;
-    let found = found.ok_or_else(|| Failure::new(Exit::NotReady, format!("SSM states no SHA-256 of the document {name}")))?;
+    let found = found.ok_or_else(|| {
+        Failure::new(
+            Exit::NotReady,
+            format!("SSM states no SHA-256 of the document {name}"),
+        )
+    })?;
     match config.collect.document_sha256 {
         Some(stated) if stated != found => Err(Failure::new(
             Exit::NotReady,
-            format!("the SSM document {name} has SHA-256 {found}, the configuration states {stated}: somebody changed one of them"),
+            format!(
+                "the SSM document {name} has SHA-256 {found}, the configuration states {stated}: somebody changed one of them"
+            ),
         )),
         _ => Ok(found),
     }
@@ -112,11 +126,16 @@ async fn document(config: &Config, account: &Account) -> Result<evidence::Digest
 
 fn targets(arguments: &Arguments) -> Result<Targets, Failure> {
     if let Some(tag) = &arguments.tag {
-        let (key, value) = tag.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| Failure::usage(format!("--tag {tag:?} is not KEY=VALUE")))?;
+        let (key, value) = tag
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::usage(format!("--tag {tag:?} is not KEY=VALUE")))?;
         return Ok(Targets(Named::Tag(key.to_owned(), value.to_owned())));
     }
     if let Some(address) = &arguments.ip {
-        let address: std::net::IpAddr = address.parse().map_err(|_| Failure::usage(format!("--ip {address:?} is not an address")))?;
+        let address: std::net::IpAddr = address
+            .parse()
+            .map_err(|_| Failure::usage(format!("--ip {address:?} is not an address")))?;
         return Ok(Targets(Named::Address(address.to_string())));
     }
     if let Some(name) = &arguments.name {
@@ -127,17 +146,34 @@ fn targets(arguments: &Arguments) -> Result<Targets, Failure> {
     ids.dedup();
     for id in &ids {
         let digits = id.strip_prefix("i-").unwrap_or_default();
-        if !(8..=17).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(Failure::usage(format!("--instance {id:?} is not an instance id such as i-0123456789abcdef0; --name and --ip take others")));
+        if !(8..=17).contains(&digits.len())
+            || !digits
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
+            return Err(Failure::usage(format!(
+                "--instance {id:?} is not an instance id such as i-0123456789abcdef0; --name and --ip take others"
+            )));
         }
     }
     Ok(Targets(Named::Ids(ids)))
 }
 
 fn plan(request: &Request) -> String {
-    let mut lines = vec![format!("collect on {} instances of account {} ({}), collection {}", request.instances.len(), request.account_id, request.region, request.collection)];
+    let mut lines = vec![format!(
+        "collect on {} instances of account {} ({}), collection {}",
+        request.instances.len(),
+        request.account_id,
+        request.region,
+        request.collection
+    )];
     lines.extend(request.instances.iter().map(|id| format!("  {id}")));
-    lines.extend(request.refused.iter().map(|refused| format!("  not {}: {}", refused.instance, refused.why)));
+    lines.extend(
+        request
+            .refused
+            .iter()
+            .map(|refused| format!("  not {}: {}", refused.instance, refused.why)),
+    );
     if request.credentials == crate::case::Credentials::Session {
         lines.push("  each gets a put-only session, in a SecureString parameter that is deleted at the end".to_owned());
     }
@@ -145,9 +181,18 @@ fn plan(request: &Request) -> String {
         Some((key, value)) => format!("by the tag {key}={value}"),
         None => format!("by id, {} commands", request.batches()),
     };
-    lines.push(format!("  SSM document {} (SHA-256 {}), {how}", request.document, request.document_sha256));
-    lines.push(format!("  start within {} s, run within {} s, {} at a time, stop after {} errors", request.start_within, request.run_within, request.max_concurrency, request.max_errors));
-    lines.push(format!("  agent {} (SHA-256 {})", request.agent_source, request.agent_sha256));
+    lines.push(format!(
+        "  SSM document {} (SHA-256 {}), {how}",
+        request.document, request.document_sha256
+    ));
+    lines.push(format!(
+        "  start within {} s, run within {} s, {} at a time, stop after {} errors",
+        request.start_within, request.run_within, request.max_concurrency, request.max_errors
+    ));
+    lines.push(format!(
+        "  agent {} (SHA-256 {})",
+        request.agent_source, request.agent_sha256
+    ));
     lines.push(format!("  arguments: {}", request.arguments.join(" ")));
     lines.join("\n") + "\n"
 }
@@ -167,7 +212,11 @@ pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Resu
     let mut work = global.work(&config, &arguments.case, &progress).await?;
     let open: Vec<String> = open_requests(&work);
     if arguments.dry_run {
-        global.print(&open, |open| open.iter().map(|id| format!("cancel request {id}\n")).collect())?;
+        global.print(&open, |open| {
+            open.iter()
+                .map(|id| format!("cancel request {id}\n"))
+                .collect()
+        })?;
         return Ok(Exit::Complete);
     }
     for request in open {
@@ -179,7 +228,12 @@ pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Resu
 }
 
 fn open_requests(work: &Work<'_>) -> Vec<String> {
-    let open = work.journal.case().requests.iter().filter(|requested| !requested.is_done() && !requested.cancelled);
+    let open = work
+        .journal
+        .case()
+        .requests
+        .iter()
+        .filter(|requested| !requested.is_done() && !requested.cancelled);
     open.map(|requested| requested.request.id.clone()).collect()
 }
 
@@ -191,10 +245,19 @@ fn ended(global: &Global, case: &Case, request: Option<&str>) -> Result<Exit, Fa
 }
 
 fn exit(summary: &status::Summary) -> Exit {
-    let hosts = || summary.requests.iter().flat_map(|request| &request.instances);
+    let hosts = || {
+        summary
+            .requests
+            .iter()
+            .flat_map(|request| &request.instances)
+    };
     let outcome = |wanted: Outcome| hosts().filter(|host| host.outcome == Some(wanted)).count();
     let (received, interrupted) = (outcome(Outcome::Received), outcome(Outcome::Interrupted));
-    let refused = summary.requests.iter().map(|request| request.refused.len()).sum::<usize>();
+    let refused = summary
+        .requests
+        .iter()
+        .map(|request| request.refused.len())
+        .sum::<usize>();
     let complete = hosts().filter(|host| host.exit_code == Some(0)).count();
     let all = hosts().count();
     let waiting = hosts().filter(|host| host.outcome.is_none()).count();
@@ -208,4 +271,3 @@ fn exit(summary: &status::Summary) -> Exit {
         _ => Exit::Partial,
     }
 }
-

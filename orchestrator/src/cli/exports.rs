@@ -15,7 +15,12 @@ pub(super) struct CompletionArguments {
 
 pub(super) fn completions(arguments: &CompletionArguments) -> Result<Exit, Failure> {
     let mut bytes = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "exhibit", &mut bytes);
+    clap_complete::generate(
+        arguments.shell,
+        &mut Arguments::command(),
+        "exhibit",
+        &mut bytes,
+    );
     print(&String::from_utf8_lossy(&bytes)).map(|()| Exit::Complete)
 }
 

@@ -97,7 +97,11 @@ pub fn main() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Complete };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Complete
+            };
             // A closed pipe is nobody's fault.
             let _ = error.print();
             return exit.code();
@@ -139,7 +143,10 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
 
 fn init(global: &Global) -> Result<Exit, Failure> {
     config::init(&global.config)?;
-    tell(&format!("{} is written; fill it in, then run `exhibit doctor`", global.config.display()));
+    tell(&format!(
+        "{} is written; fill it in, then run `exhibit doctor`",
+        global.config.display()
+    ));
     Ok(Exit::Complete)
 }
 
@@ -150,7 +157,10 @@ impl Global {
 
     fn operator(&self) -> String {
         let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-        self.operator.clone().or_else(user).unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
+        self.operator
+            .clone()
+            .or_else(user)
+            .unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
     }
 
     fn progress(&self) -> Progress {
@@ -158,13 +168,22 @@ impl Global {
     }
 
     /// Work on a case that there is, as its only writer.
-    async fn work<'a>(&self, config: &'a Config, case: &CaseId, progress: &'a Progress) -> Result<Work<'a>, Failure> {
+    async fn work<'a>(
+        &self,
+        config: &'a Config,
+        case: &CaseId,
+        progress: &'a Progress,
+    ) -> Result<Work<'a>, Failure> {
         let journal = Journal::open(&config.case_folder(case), case, &self.operator())?;
         Work::new(config, case.clone(), journal, progress).await
     }
 
     /// Prints `value` as JSON, or what `text` makes of it.
-    fn print<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    fn print<T: serde::Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
         match self.json {
             true => print(&(serde_json::to_string(value).map_err(Failure::internal)? + "\n")),
             false => print(&printable(&text(value))),
@@ -174,7 +193,13 @@ impl Global {
 
 /// Text that can not steer a terminal.
 fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] };
+    let plain = |c: char| {
+        if c.is_control() && c != '\n' {
+            c.escape_default().collect()
+        } else {
+            vec![c]
+        }
+    };
     text.chars().flat_map(plain).collect()
 }
 
@@ -186,10 +211,14 @@ fn tell(line: &str) {
 /// Data for whoever called.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Target, format!("standard output can not be written: {error}")))
-        }
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
+            Exit::Target,
+            format!("standard output can not be written: {error}"),
+        )),
         _ => Ok(()),
     }
 }

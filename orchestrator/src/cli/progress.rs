@@ -63,17 +63,35 @@ impl Progress {
 
     /// How far the instances of a request are.
     pub(crate) fn arrived(&self, case: &Case, seen: &Seen, request: &str) {
-        let Some(requested) = case.request(request) else { return };
-        let ended = requested.hosts.values().filter(|host| host.ended.is_some()).count();
-        let prefixes = requested.hosts.keys().map(|instance| case.prefix(&requested.request, instance));
+        let Some(requested) = case.request(request) else {
+            return;
+        };
+        let ended = requested
+            .hosts
+            .values()
+            .filter(|host| host.ended.is_some())
+            .count();
+        let prefixes = requested
+            .hosts
+            .keys()
+            .map(|instance| case.prefix(&requested.request, instance));
         let arrived = prefixes.filter_map(|prefix| seen.arrived.get(&prefix));
-        let (segments, bytes) = arrived.fold((0, 0), |(segments, bytes), a| (segments + a.segments, bytes + a.bytes));
+        let (segments, bytes) = arrived.fold((0, 0), |(segments, bytes), a| {
+            (segments + a.segments, bytes + a.bytes)
+        });
         let mut states: BTreeMap<&str, usize> = BTreeMap::new();
         let of_request = seen.invocations.iter().filter(|((id, _), _)| id == request);
         of_request.for_each(|(_, invocation)| *states.entry(&invocation.status).or_default() += 1);
-        let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let states: Vec<String> = states
+            .iter()
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
         let of = requested.hosts.len();
-        let line = format!("{ended} of {of} ended; {segments} segments, {}; SSM: {}", HumanBytes(bytes), states.join(", "));
+        let line = format!(
+            "{ended} of {of} ended; {segments} segments, {}; SSM: {}",
+            HumanBytes(bytes),
+            states.join(", ")
+        );
         self.moving(&line, || json!({"progress": {"request": request, "ended": ended, "instances": of, "segments": segments, "bytes": bytes}}).to_string());
     }
 
@@ -82,7 +100,9 @@ impl Progress {
         if let Some(bar) = &self.bar {
             return bar.set_message(printable(line));
         }
-        let Ok(mut last) = self.last.lock() else { return };
+        let Ok(mut last) = self.last.lock() else {
+            return;
+        };
         if *last != line {
             line.clone_into(&mut last);
             match self.mode {
@@ -119,7 +139,10 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn at(&self, done: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_message(printable(&format!("{}: {done} of {}", self.what, self.total)));
+            bar.set_message(printable(&format!(
+                "{}: {done} of {}",
+                self.what, self.total
+            )));
         }
     }
 }
@@ -143,17 +166,31 @@ fn sentence(event: &Event) -> Option<String> {
         Event::NotSent { why, .. } => format!("SSM refuses the command: {why}"),
         Event::Started { instances, .. } => format!("started on {}", listed(instances)),
         Event::CancelAsked { .. } => "asked to end".to_owned(),
-        Event::Ended { instance, outcome, why, receipt, .. } => {
+        Event::Ended {
+            instance,
+            outcome,
+            why,
+            receipt,
+            ..
+        } => {
             let how = match outcome {
                 Outcome::Received => "received",
                 Outcome::Interrupted => "interrupted",
                 Outcome::Nothing => "nothing collected",
             };
-            let result = receipt.as_ref().map(|receipt| format!(" ({}, {})", receipt.result, HumanBytes(receipt.bytes)));
+            let result = receipt
+                .as_ref()
+                .map(|receipt| format!(" ({}, {})", receipt.result, HumanBytes(receipt.bytes)));
             let why = why.as_ref().map(|why| format!(": {why}"));
-            format!("{instance}: {how}{}{}", result.unwrap_or_default(), why.unwrap_or_default())
+            format!(
+                "{instance}: {how}{}{}",
+                result.unwrap_or_default(),
+                why.unwrap_or_default()
+            )
         }
-        Event::Withdrawn { instances, .. } => format!("credentials taken back from {}", listed(instances)),
+        Event::Withdrawn { instances, .. } => {
+            format!("credentials taken back from {}", listed(instances))
+        }
         Event::Opened { .. }
         | Event::Requested(_)
         | Event::Sending { .. }

@@ -29,10 +29,18 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     if !arguments.dry_run {
         work.copy_custody().await?;
     }
-    let open: Vec<_> = work.journal.case().collections.clone().into_iter().filter(|(_, collection)| !collection.sealed).collect();
+    let open: Vec<_> = work
+        .journal
+        .case()
+        .collections
+        .clone()
+        .into_iter()
+        .filter(|(_, collection)| !collection.sealed)
+        .collect();
     let (mut sealed, mut exits) = (Vec::new(), Vec::new());
     for (prefix, collection) in open {
-        let checked = verify::verify(&work, &prefix, collection.receipt.as_ref(), arguments.deep).await?;
+        let checked =
+            verify::verify(&work, &prefix, collection.receipt.as_ref(), arguments.deep).await?;
         exits.push(checked.exit());
         if arguments.dry_run {
             sealed.push(format!("{prefix}: {} objects get SHA256SUMS, a signature, legal hold and {} days of retention", checked.objects.len(), config.evidence.retention_days));
@@ -40,14 +48,20 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         }
         work.record(&verified(&checked)).await?;
         match seal::seal(&mut work, &checked, &signer).await {
-            Ok(Event::Sealed { sums_sha256, key, .. }) => sealed.push(format!("{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}")),
+            Ok(Event::Sealed {
+                sums_sha256, key, ..
+            }) => sealed.push(format!(
+                "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}"
+            )),
             Ok(_) => {}
             Err(failure) if failure.exit == Exit::Altered => progress.say(&failure.message),
             Err(failure) => return Err(failure),
         }
     }
     progress.end();
-    global.print(&sealed, |sealed| sealed.iter().map(|line| line.clone() + "\n").collect())?;
+    global.print(&sealed, |sealed| {
+        sealed.iter().map(|line| line.clone() + "\n").collect()
+    })?;
     // An interrupted or partial collection is sealed as such: only what is altered is a failure here.
     let failed = exits.into_iter().filter(|exit| *exit == Exit::Altered);
     Ok(worst(failed))

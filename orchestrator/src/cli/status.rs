@@ -74,34 +74,44 @@ struct CollectionSummary {
 impl Summary {
     /// Of one request, or of all.
     pub(super) fn of(case: &Case, request: Option<&str>) -> Self {
-        let wanted = case.requests.iter().filter(|requested| request.is_none_or(|id| requested.request.id == id));
+        let wanted = case
+            .requests
+            .iter()
+            .filter(|requested| request.is_none_or(|id| requested.request.id == id));
         let requests = wanted.map(|requested| RequestSummary {
             id: requested.request.id.clone(),
             account: requested.request.account.clone(),
             done: requested.is_done(),
             cancelled: requested.cancelled,
             refused: requested.request.refused.clone(),
-            instances: requested.hosts.iter().map(|(instance, host)| HostSummary {
-                instance: instance.clone(),
-                state: match (&host.ended, host.started) {
-                    (Some(_), _) => "ended",
-                    (None, true) => "started",
-                    (None, false) => "waiting",
-                },
-                outcome: host.ended.as_ref().map(|end| end.outcome),
-                status: host.ended.as_ref().map(|end| end.status.clone()),
-                exit_code: host.ended.as_ref().and_then(|end| end.exit_code),
-                why: host.ended.as_ref().and_then(|end| end.why.clone()),
-                prefix: case.prefix(&requested.request, instance),
-                segments: None,
-                bytes: None,
-            }).collect(),
+            instances: requested
+                .hosts
+                .iter()
+                .map(|(instance, host)| HostSummary {
+                    instance: instance.clone(),
+                    state: match (&host.ended, host.started) {
+                        (Some(_), _) => "ended",
+                        (None, true) => "started",
+                        (None, false) => "waiting",
+                    },
+                    outcome: host.ended.as_ref().map(|end| end.outcome),
+                    status: host.ended.as_ref().map(|end| end.status.clone()),
+                    exit_code: host.ended.as_ref().and_then(|end| end.exit_code),
+                    why: host.ended.as_ref().and_then(|end| end.why.clone()),
+                    prefix: case.prefix(&requested.request, instance),
+                    segments: None,
+                    bytes: None,
+                })
+                .collect(),
         });
-        let collections = case.collections.iter().map(|(prefix, collection)| CollectionSummary {
-            prefix: prefix.clone(),
-            verdict: collection.verdict.clone(),
-            sealed: collection.sealed,
-        });
+        let collections = case
+            .collections
+            .iter()
+            .map(|(prefix, collection)| CollectionSummary {
+                prefix: prefix.clone(),
+                verdict: collection.verdict.clone(),
+                sealed: collection.sealed,
+            });
         Self {
             case: case.id.clone(),
             reason: case.reason.clone(),
@@ -111,7 +121,11 @@ impl Summary {
     }
 
     fn fill(&mut self, arrived: &std::collections::BTreeMap<String, Arrived>) {
-        for host in self.requests.iter_mut().flat_map(|request| &mut request.instances) {
+        for host in self
+            .requests
+            .iter_mut()
+            .flat_map(|request| &mut request.instances)
+        {
             let arrived = arrived.get(&host.prefix).copied().unwrap_or_default();
             (host.segments, host.bytes) = (Some(arrived.segments), Some(arrived.bytes));
         }
@@ -127,14 +141,29 @@ pub(super) fn text(summary: &Summary) -> String {
             (false, true) => "being cancelled",
             (false, false) => "under way",
         };
-        lines.push(format!("request {} in {}: {state}", request.id, request.account));
+        lines.push(format!(
+            "request {} in {}: {state}",
+            request.id, request.account
+        ));
         lines.extend(request.instances.iter().map(host_line));
-        lines.extend(request.refused.iter().map(|refused| format!("  {}  left out ({}): {}", refused.instance, refused.code, refused.why)));
+        lines.extend(request.refused.iter().map(|refused| {
+            format!(
+                "  {}  left out ({}): {}",
+                refused.instance, refused.code, refused.why
+            )
+        }));
     }
     for collection in &summary.collections {
         let verdict = collection.verdict.as_deref().unwrap_or("not verified");
-        let sealed = if collection.sealed { "sealed" } else { "not sealed" };
-        lines.push(format!("collection {}: {verdict}, {sealed}", collection.prefix));
+        let sealed = if collection.sealed {
+            "sealed"
+        } else {
+            "not sealed"
+        };
+        lines.push(format!(
+            "collection {}: {verdict}, {sealed}",
+            collection.prefix
+        ));
     }
     lines.join("\n") + "\n"
 }
@@ -146,10 +175,26 @@ fn host_line(host: &HostSummary) -> String {
         Some(Outcome::Interrupted) => "interrupted",
         Some(Outcome::Nothing) => "nothing collected",
     };
-    let code = host.exit_code.map(|code| format!(", exit {code}")).unwrap_or_default();
-    let arrived = host.segments.map(|segments| format!(", {segments} segments, {}", HumanBytes(host.bytes.unwrap_or_default())));
-    let why = host.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("  {}  {outcome}{code}{}{why}", host.instance, arrived.unwrap_or_default())
+    let code = host
+        .exit_code
+        .map(|code| format!(", exit {code}"))
+        .unwrap_or_default();
+    let arrived = host.segments.map(|segments| {
+        format!(
+            ", {segments} segments, {}",
+            HumanBytes(host.bytes.unwrap_or_default())
+        )
+    });
+    let why = host
+        .why
+        .as_ref()
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    format!(
+        "  {}  {outcome}{code}{}{why}",
+        host.instance,
+        arrived.unwrap_or_default()
+    )
 }
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
@@ -164,7 +209,11 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         let mut summary = Summary::of(&case, None);
         if let Some(bucket) = &bucket {
             let base = config.key("");
-            summary.fill(&bucket.arrived(&config.key(&format!("{}/", arguments.case)), &base).await?);
+            summary.fill(
+                &bucket
+                    .arrived(&config.key(&format!("{}/", arguments.case)), &base)
+                    .await?,
+            );
         }
         global.print(&summary, text)?;
         if !arguments.watch || case.requests.iter().all(crate::case::Requested::is_done) {
@@ -176,5 +225,9 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
 
 async fn bucket(config: &Config) -> Result<Bucket, Failure> {
     let evidence = run::evidence_account(config, &Caller::load().await?).await?;
-    Ok(Bucket::new(&evidence, &config.evidence.bucket, &config.evidence.account))
+    Ok(Bucket::new(
+        &evidence,
+        &config.evidence.bucket,
+        &config.evidence.account,
+    ))
 }

@@ -50,7 +50,8 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     let collections = work.journal.case().collections.clone();
     let mut all = Vec::new();
     for (prefix, collection) in &collections {
-        let checked = verify::verify(&work, prefix, collection.receipt.as_ref(), arguments.deep).await?;
+        let checked =
+            verify::verify(&work, prefix, collection.receipt.as_ref(), arguments.deep).await?;
         work.record(&verified(&checked)).await?;
         all.push(checked);
     }
@@ -64,32 +65,83 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
 
 /// What the journal says of a verification.
 pub(super) fn verified(checked: &Checked) -> Event {
-    let verdict = serde_json::to_value(checked.verdict).ok().and_then(|v| v.as_str().map(str::to_owned));
+    let verdict = serde_json::to_value(checked.verdict)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned));
     Event::Verified {
         prefix: checked.prefix.clone(),
         verdict: verdict.unwrap_or_default(),
         deep: checked.deep,
         manifest_sha256: checked.manifest_sha256,
-        problems: checked.problems.iter().take(20).map(|problem| problem.message.chars().take(300).collect()).collect(),
+        problems: checked
+            .problems
+            .iter()
+            .take(20)
+            .map(|problem| problem.message.chars().take(300).collect())
+            .collect(),
     }
 }
 
 /// The code that matters most: altered, then unlocked, then interrupted, then partial.
 pub(super) fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
-    const ORDER: [Exit; 4] = [Exit::Altered, Exit::Unlocked, Exit::Interrupted, Exit::Partial];
+    const ORDER: [Exit; 4] = [
+        Exit::Altered,
+        Exit::Unlocked,
+        Exit::Interrupted,
+        Exit::Partial,
+    ];
     let exits: Vec<Exit> = exits.collect();
-    ORDER.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Complete)
+    ORDER
+        .into_iter()
+        .find(|exit| exits.contains(exit))
+        .unwrap_or(Exit::Complete)
 }
 
 fn text(checked: &Checked) -> String {
-    let verdict = serde_json::to_value(checked.verdict).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-    let mut lines = vec![format!("{}: {verdict}, {} segments, {} bytes{}", checked.prefix, checked.segments, checked.stored_bytes, if checked.deep { ", every byte read" } else { "" })];
-    lines.extend(checked.problems.iter().map(|problem| format!("  problem: {}: {}", problem.code, problem.message)));
-    lines.extend(checked.unlocked.iter().map(|key| format!("  unlocked: {key} has neither retention nor legal hold")));
-    lines.extend(checked.beyond_gap.iter().map(|key| format!("  beyond a gap: {key}")));
-    lines.extend(checked.reasons.iter().map(|reason| format!("  missing: {reason}")));
+    let verdict = serde_json::to_value(checked.verdict)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    let mut lines = vec![format!(
+        "{}: {verdict}, {} segments, {} bytes{}",
+        checked.prefix,
+        checked.segments,
+        checked.stored_bytes,
+        if checked.deep {
+            ", every byte read"
+        } else {
+            ""
+        }
+    )];
+    lines.extend(
+        checked
+            .problems
+            .iter()
+            .map(|problem| format!("  problem: {}: {}", problem.code, problem.message)),
+    );
+    lines.extend(
+        checked
+            .unlocked
+            .iter()
+            .map(|key| format!("  unlocked: {key} has neither retention nor legal hold")),
+    );
+    lines.extend(
+        checked
+            .beyond_gap
+            .iter()
+            .map(|key| format!("  beyond a gap: {key}")),
+    );
+    lines.extend(
+        checked
+            .reasons
+            .iter()
+            .map(|reason| format!("  missing: {reason}")),
+    );
     if checked.manifest_sha256.is_some() && !checked.bound_by_receipt {
-        lines.push("  note: no receipt came by way of SSM; only the bucket says what the manifest is".to_owned());
+        lines.push(
+            "  note: no receipt came by way of SSM; only the bucket says what the manifest is"
+                .to_owned(),
+        );
     }
     lines.join("\n") + "\n"
 }

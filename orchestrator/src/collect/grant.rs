@@ -22,7 +22,11 @@ pub(super) fn parameter(case: &str, instance: &str) -> String {
 ///
 /// # Errors
 /// When AWS refuses one of them; the others are written down.
-pub(super) async fn authorise(work: &mut Work<'_>, request: &str, instances: &[String]) -> Result<(), Failure> {
+pub(super) async fn authorise(
+    work: &mut Work<'_>,
+    request: &str,
+    instances: &[String],
+) -> Result<(), Failure> {
     let suspects = work.suspects_of(request).await?;
     for part in instances.chunks(LISTED) {
         let (mut grants, mut failure) = (Vec::new(), None);
@@ -40,7 +44,10 @@ pub(super) async fn authorise(work: &mut Work<'_>, request: &str, instances: &[S
         }
         grants.sort_by(|a: &Grant, b| a.instance.cmp(&b.instance));
         if !grants.is_empty() {
-            let event = Event::Authorised { request: request.to_owned(), grants };
+            let event = Event::Authorised {
+                request: request.to_owned(),
+                grants,
+            };
             super::record(work, event).await?;
         }
         if let Some(refusal) = failure {
@@ -69,7 +76,9 @@ fn order(work: &Work<'_>, suspects: Account, instance: &str) -> Result<Order, Fa
         evidence: work.evidence.clone(),
         suspects,
         instance: instance.to_owned(),
-        role: role.ok_or_else(|| Failure::usage("evidence.collector_role is missing in the configuration"))?,
+        role: role.ok_or_else(|| {
+            Failure::usage("evidence.collector_role is missing in the configuration")
+        })?,
         bucket: place.bucket.clone(),
         keys: work.config.key(&format!("{}/{instance}/", work.id)),
         parameter: parameter(&work.id.to_string(), instance),
@@ -78,8 +87,20 @@ fn order(work: &Work<'_>, suspects: Account, instance: &str) -> Result<Order, Fa
 }
 
 async fn one(order: Order) -> Result<Grant, Refusal> {
-    let session = sts::put_only(&order.evidence, &order.role, &order.bucket, &order.keys, order.seconds).await?;
-    ssm::put_secret(&order.suspects, &order.parameter, &session.to_json().to_string()).await?;
+    let session = sts::put_only(
+        &order.evidence,
+        &order.role,
+        &order.bucket,
+        &order.keys,
+        order.seconds,
+    )
+    .await?;
+    ssm::put_secret(
+        &order.suspects,
+        &order.parameter,
+        &session.to_json().to_string(),
+    )
+    .await?;
     Ok(Grant {
         instance: order.instance,
         access_key_id: session.access_key_id.clone(),
@@ -91,13 +112,20 @@ async fn one(order: Order) -> Result<Grant, Refusal> {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(super) async fn withdraw(work: &mut Work<'_>, request: &str, instances: &[String]) -> Result<(), Failure> {
+pub(super) async fn withdraw(
+    work: &mut Work<'_>,
+    request: &str,
+    instances: &[String],
+) -> Result<(), Failure> {
     let suspects = work.suspects_of(request).await?;
     for part in instances.chunks(LISTED) {
         for instance in part {
             ssm::delete_secret(&suspects, &parameter(&work.id.to_string(), instance)).await?;
         }
-        let event = Event::Withdrawn { request: request.to_owned(), instances: part.to_vec() };
+        let event = Event::Withdrawn {
+            request: request.to_owned(),
+            instances: part.to_vec(),
+        };
         super::record(work, event).await?;
     }
     Ok(())

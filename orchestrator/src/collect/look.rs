@@ -17,10 +17,19 @@ pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failu
         tokio::time::sleep(Duration::from_secs(work.config.collect.poll_seconds)).await;
     }
     let account = work.suspects_of(request).await?;
-    let commands: Vec<String> = work.requested(request)?.batches.iter().filter_map(sent).collect();
+    let commands: Vec<String> = work
+        .requested(request)?
+        .batches
+        .iter()
+        .filter_map(sent)
+        .collect();
     for command in commands {
         for found in ssm::invocations(&account, &command).await? {
-            let seen = Invocation { status: found.status, code: found.code, output: found.output };
+            let seen = Invocation {
+                status: found.status,
+                code: found.code,
+                output: found.output,
+            };
             let key = (request.to_owned(), found.instance);
             let asked = work.seen.outputs.contains(&key);
             match work.seen.invocations.get_mut(&key) {
@@ -33,7 +42,8 @@ pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failu
         }
     }
     arrivals(work, request).await?;
-    work.progress.arrived(work.journal.case(), &work.seen, request);
+    work.progress
+        .arrived(work.journal.case(), &work.seen, request);
     Ok(())
 }
 
@@ -47,14 +57,19 @@ fn sent(batch: &Batch) -> Option<String> {
 async fn arrivals(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
     let requested = work.requested(request)?;
     let one = match requested.request.instances.as_slice() {
-        [instance] => format!("{}/", work.journal.case().prefix(&requested.request, instance)),
+        [instance] => format!(
+            "{}/",
+            work.journal.case().prefix(&requested.request, instance)
+        ),
         _ => format!("{}/", work.id),
     };
     let base = work.config.key("");
     let now = crate::clock::now();
     for (prefix, arrived) in work.bucket.arrived(&work.config.key(&one), &base).await? {
         let known = work.seen.arrived.get(&prefix);
-        let same = known.filter(|known| (known.segments, known.manifest) == (arrived.segments, arrived.manifest));
+        let same = known.filter(|known| {
+            (known.segments, known.manifest) == (arrived.segments, arrived.manifest)
+        });
         let arrival = Arrival {
             segments: arrived.segments,
             bytes: arrived.bytes,
@@ -70,7 +85,12 @@ async fn arrivals(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(super) async fn output(work: &mut Work<'_>, request: &str, instance: &str, command: &str) -> Result<(), Failure> {
+pub(super) async fn output(
+    work: &mut Work<'_>,
+    request: &str,
+    instance: &str,
+    command: &str,
+) -> Result<(), Failure> {
     let account = work.suspects_of(request).await?;
     let output = ssm::output(&account, command, instance).await?;
     let key = (request.to_owned(), instance.to_owned());

@@ -5,7 +5,7 @@ mod look;
 mod order;
 mod targets;
 
-pub(crate) use order::{Wanted, request};
+pub(crate) use order::{Wanted, request, run_within};
 pub(crate) use targets::{Targets, resolve};
 
 use crate::aws::ssm;
@@ -19,12 +19,18 @@ use crate::run::Work;
 /// When AWS refuses it for good.
 pub(crate) async fn perform(work: &mut Work<'_>, step: Step) -> Result<(), Failure> {
     match step {
-        Step::Authorise { request, instances } => grant::authorise(work, &request, &instances).await,
+        Step::Authorise { request, instances } => {
+            grant::authorise(work, &request, &instances).await
+        }
         Step::Withdraw { request, instances } => grant::withdraw(work, &request, &instances).await,
         Step::Find { request, batch } => order::find(work, &request, batch).await,
         Step::Send { request, batch } => order::send(work, &request, batch).await,
         Step::Cancel { request, commands } => cancel(work, &request, &commands).await,
-        Step::ReadOutput { request, instance, command } => look::output(work, &request, &instance, &command).await,
+        Step::ReadOutput {
+            request,
+            instance,
+            command,
+        } => look::output(work, &request, &instance, &command).await,
         Step::Look { request } => look::look(work, &request).await,
         Step::Record(event) => {
             work.progress.event(&event);

@@ -36,7 +36,13 @@ pub(crate) struct Wanted {
 ///
 /// # Errors
 /// When it would be too long for SSM.
-pub(crate) fn request(config: &Config, account: &str, document_sha256: Digest, resolved: &Resolved, wanted: &Wanted) -> Result<Request, Failure> {
+pub(crate) fn request(
+    config: &Config,
+    account: &str,
+    document_sha256: Digest,
+    resolved: &Resolved,
+    wanted: &Wanted,
+) -> Result<Request, Failure> {
     let (_, entry) = config.account(Some(account))?;
     let collection = collection_id()?;
     let request = Request {
@@ -45,12 +51,20 @@ pub(crate) fn request(config: &Config, account: &str, document_sha256: Digest, r
         account_id: entry.id.clone(),
         region: entry.region.clone(),
         tag: resolved.tag.clone(),
-        instances: resolved.instances.iter().map(|instance| instance.id.clone()).collect(),
-        refused: resolved.refused.iter().map(|(instance, failure)| Refused {
-            instance: instance.clone(),
-            code: failure.exit.word().to_owned(),
-            why: failure.message.clone(),
-        }).collect(),
+        instances: resolved
+            .instances
+            .iter()
+            .map(|instance| instance.id.clone())
+            .collect(),
+        refused: resolved
+            .refused
+            .iter()
+            .map(|(instance, failure)| Refused {
+                instance: instance.clone(),
+                code: failure.exit.word().to_owned(),
+                why: failure.message.clone(),
+            })
+            .collect(),
         arguments: arguments(config, wanted, &collection),
         collection,
         document: config.collect.document.clone(),
@@ -68,7 +82,9 @@ pub(crate) fn request(config: &Config, account: &str, document_sha256: Digest, r
     };
     let length = parameter(&request)?.len();
     if length > MAX_CONFIG {
-        return Err(Failure::usage(format!("the arguments of the agent are too long for SSM: {length} characters, at most {MAX_CONFIG}")));
+        return Err(Failure::usage(format!(
+            "the arguments of the agent are too long for SSM: {length} characters, at most {MAX_CONFIG}"
+        )));
     }
     Ok(request)
 }
@@ -82,23 +98,54 @@ pub(crate) fn run_within(memory: u64) -> u32 {
 fn arguments(config: &Config, wanted: &Wanted, collection: &CollectionId) -> Vec<String> {
     let place = &config.evidence;
     let prefix = place.prefix.as_str();
-    let to = if prefix.is_empty() { format!("s3://{}", place.bucket) } else { format!("s3://{}/{prefix}", place.bucket) };
+    let to = if prefix.is_empty() {
+        format!("s3://{}", place.bucket)
+    } else {
+        format!("s3://{}/{prefix}", place.bucket)
+    };
     let mut arguments: Vec<String> = [
-        "--to", &to, "--region", &place.region, "--case", &wanted.case.to_string(), "--operator", &wanted.operator,
-        "--reason", &wanted.reason, "--instance", "auto", "--collection", &collection.to_string(), "--quiet",
-    ].map(str::to_owned).to_vec();
+        "--to",
+        &to,
+        "--region",
+        &place.region,
+        "--case",
+        &wanted.case.to_string(),
+        "--operator",
+        &wanted.operator,
+        "--reason",
+        &wanted.reason,
+        "--instance",
+        "auto",
+        "--collection",
+        &collection.to_string(),
+        "--quiet",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     if config.collect.credentials == Credentials::Session {
         let parameter = grant::parameter(&wanted.case.to_string(), "{instance}");
         arguments.extend(["--credentials-parameter".to_owned(), parameter]);
     }
-    arguments.extend(config.collect.arguments.iter().chain(&wanted.arguments).cloned());
+    arguments.extend(
+        config
+            .collect
+            .arguments
+            .iter()
+            .chain(&wanted.arguments)
+            .cloned(),
+    );
     arguments
 }
 
 /// The one parameter of the document: three parts, of characters that no shell looks at. ssm-documents/README.md.
 fn parameter(request: &Request) -> Result<String, Failure> {
     let arguments = serde_json::to_vec(&request.arguments).map_err(Failure::internal)?;
-    Ok(format!("{}.{}.{}", request.agent_sha256, BASE64URL.encode(&request.agent_source), BASE64URL.encode(arguments)))
+    Ok(format!(
+        "{}.{}.{}",
+        request.agent_sha256,
+        BASE64URL.encode(&request.agent_source),
+        BASE64URL.encode(arguments)
+    ))
 }
 
 fn random() -> Result<String, Failure> {
@@ -109,8 +156,12 @@ fn random() -> Result<String, Failure> {
 
 fn collection_id() -> Result<CollectionId, Failure> {
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let time = crate::clock::now().format(&format).map_err(Failure::internal)?;
-    format!("{time}-{}", random()?).parse().map_err(Failure::internal)
+    let time = crate::clock::now()
+        .format(&format)
+        .map_err(Failure::internal)?;
+    format!("{time}-{}", random()?)
+        .parse()
+        .map_err(Failure::internal)
 }
 
 /// By what a command is found again: it says nothing that is not in the journal.
@@ -125,12 +176,20 @@ fn comment(work: &Work<'_>, request: &str, batch: usize) -> String {
 pub(super) async fn find(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
     let key = (request.to_owned(), batch);
     if work.seen.lookups.contains_key(&key) {
-        tokio::time::sleep(std::time::Duration::from_secs(work.config.collect.poll_seconds)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(
+            work.config.collect.poll_seconds,
+        ))
+        .await;
     }
     let account = work.suspects_of(request).await?;
     // SSM's clock and ours may differ.
     let since = work.requested(request)?.asked - time::Duration::hours(1);
-    let found = ssm::find(&account, &comment(work, request, batch), &crate::custody::text_of(since)).await?;
+    let found = ssm::find(
+        &account,
+        &comment(work, request, batch),
+        &crate::custody::text_of(since),
+    )
+    .await?;
     work.seen.lookups.insert(key, found);
     Ok(())
 }
@@ -144,13 +203,23 @@ pub(super) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Re
     let ordered = work.requested(request)?.request.clone();
     let comment = comment(work, request, batch);
     let config = parameter(&ordered)?;
-    super::record(work, Event::Sending { request: request.to_owned(), batch }).await?;
+    super::record(
+        work,
+        Event::Sending {
+            request: request.to_owned(),
+            batch,
+        },
+    )
+    .await?;
     work.seen.lookups.remove(&(request.to_owned(), batch));
     let command = ssm::Command {
         document: &ordered.document,
         document_sha256: ordered.document_sha256,
         instances: ordered.batch(batch),
-        tag: ordered.tag.as_ref().map(|(key, value)| (key.as_str(), value.as_str())),
+        tag: ordered
+            .tag
+            .as_ref()
+            .map(|(key, value)| (key.as_str(), value.as_str())),
         comment: &comment,
         config: &config,
         start_within: ordered.start_within,
@@ -160,15 +229,34 @@ pub(super) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Re
     };
     let request = request.to_owned();
     match ssm::send(&account, &command).await {
-        Ok(command) => super::record(work, Event::Sent { request, batch, command }).await,
+        Ok(command) => {
+            super::record(
+                work,
+                Event::Sent {
+                    request,
+                    batch,
+                    command,
+                },
+            )
+            .await
+        }
         // It may have been taken: `Sending` stands in the journal, so it is looked for.
         Err(refusal) if !refusal.answered || refusal.is_throttling() => {
-            work.progress.say(&format!("no answer to the command: {}", refusal.failure));
+            work.progress
+                .say(&format!("no answer to the command: {}", refusal.failure));
             Ok(())
         }
         Err(refusal) => {
             let why = refusal.failure.message.clone();
-            super::record(work, Event::NotSent { request, batch, why }).await?;
+            super::record(
+                work,
+                Event::NotSent {
+                    request,
+                    batch,
+                    why,
+                },
+            )
+            .await?;
             match refusal.failure.exit {
                 evidence::Exit::Aws => Ok(()),
                 _ => Err(refusal.into()),

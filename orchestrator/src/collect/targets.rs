@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use evidence::Exit;
 
+use crate::aws::Account;
 use crate::aws::ec2::{self, Instance, Named};
 use crate::aws::ssm::{self, Managed};
-use crate::aws::Account;
 use crate::failure::Failure;
 
 /// Most instances of one request: its entry of the journal lists them all.
@@ -59,25 +59,47 @@ pub(crate) async fn resolve(account: &Account, targets: &Targets) -> Result<Reso
 
 /// For an estimate: whoever may not ask gets the shortest.
 async fn largest_memory(account: &Account, instances: &[Instance]) -> u64 {
-    let mut types: Vec<String> = instances.iter().map(|instance| instance.instance_type.clone()).collect();
+    let mut types: Vec<String> = instances
+        .iter()
+        .map(|instance| instance.instance_type.clone())
+        .collect();
     types.sort_unstable();
     types.dedup();
-    let memory = ec2::memory_of_types(account, &types).await.unwrap_or_default();
+    let memory = ec2::memory_of_types(account, &types)
+        .await
+        .unwrap_or_default();
     memory.into_values().max().unwrap_or_default()
 }
 
 /// Whether what was found is what was meant.
 fn meant(named: &Named, found: &[Instance]) -> Result<(), Failure> {
-    let unknown = |what: String| Err(Failure::new(Exit::UnknownInstance, format!("{what}: check the id, the account and the region")));
-    let listed = || found.iter().map(|i| i.id.as_str()).collect::<Vec<_>>().join(", ");
+    let unknown = |what: String| {
+        Err(Failure::new(
+            Exit::UnknownInstance,
+            format!("{what}: check the id, the account and the region"),
+        ))
+    };
+    let listed = || {
+        found
+            .iter()
+            .map(|i| i.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match named {
         Named::Ids(ids) => {
-            let missing: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !found.iter().any(|i| i.id == **id)).collect();
+            let missing: Vec<&str> = ids
+                .iter()
+                .map(String::as_str)
+                .filter(|id| !found.iter().any(|i| i.id == **id))
+                .collect();
             if !missing.is_empty() {
                 return unknown(format!("there is no instance {}", missing.join(", ")));
             }
         }
-        Named::Tag(key, value) if found.is_empty() => return unknown(format!("no instance has the tag {key}={value}")),
+        Named::Tag(key, value) if found.is_empty() => {
+            return unknown(format!("no instance has the tag {key}={value}"));
+        }
         Named::Tag(..) => {}
         Named::Address(what) | Named::Name(what) => match found {
             [] => return unknown(format!("no instance answers to {what:?}")),
@@ -85,13 +107,20 @@ fn meant(named: &Named, found: &[Instance]) -> Result<(), Failure> {
             _ => {
                 return Err(Failure::new(
                     Exit::Ambiguous,
-                    format!("{what:?} stands for {} instances ({}): name one with --instance", found.len(), listed()),
+                    format!(
+                        "{what:?} stands for {} instances ({}): name one with --instance",
+                        found.len(),
+                        listed()
+                    ),
                 ));
             }
         },
     }
     if found.len() > MAX_INSTANCES {
-        return Err(Failure::usage(format!("{} instances at once are too many: at most {MAX_INSTANCES}; use a narrower tag", found.len())));
+        return Err(Failure::usage(format!(
+            "{} instances at once are too many: at most {MAX_INSTANCES}; use a narrower tag",
+            found.len()
+        )));
     }
     Ok(())
 }
@@ -100,31 +129,50 @@ fn meant(named: &Named, found: &[Instance]) -> Result<(), Failure> {
 fn askable(instance: &Instance, managed: Option<&Managed>) -> Result<(), Failure> {
     let id = &instance.id;
     if instance.windows || managed.is_some_and(|managed| managed.platform == "Windows") {
-        return Err(Failure::new(Exit::Platform, format!("{id} runs Windows, the agent is for Linux: snapshot its disks")));
+        return Err(Failure::new(
+            Exit::Platform,
+            format!("{id} runs Windows, the agent is for Linux: snapshot its disks"),
+        ));
     }
     if instance.state != "running" {
         return Err(Failure::new(
             Exit::NotRunning,
-            format!("{id} is {}: there is no memory to collect, its evidence is on its disks (`exhibit snapshot`)", instance.state),
+            format!(
+                "{id} is {}: there is no memory to collect, its evidence is on its disks (`exhibit snapshot`)",
+                instance.state
+            ),
         ));
     }
     match managed {
         Some(managed) if managed.online => Ok(()),
         Some(managed) => Err(Failure::new(
             Exit::NotManaged,
-            format!("SSM has lost {id} ({}): check its way to the SSM endpoints, or run `exhibit-agent collect` on it by hand", managed.ping),
+            format!(
+                "SSM has lost {id} ({}): check its way to the SSM endpoints, or run `exhibit-agent collect` on it by hand",
+                managed.ping
+            ),
         )),
         None => Err(Failure::new(
             Exit::NotManaged,
-            format!("SSM does not know {id}: it needs the SSM agent, an instance profile with AmazonSSMManagedInstanceCore and a way to the endpoints; or run `exhibit-agent collect` on it by hand"),
+            format!(
+                "SSM does not know {id}: it needs the SSM agent, an instance profile with AmazonSSMManagedInstanceCore and a way to the endpoints; or run `exhibit-agent collect` on it by hand"
+            ),
         )),
     }
 }
 
 /// One code when all have it, each message in any case.
 fn none_askable(refused: &[(String, Failure)]) -> Failure {
-    let messages: Vec<&str> = refused.iter().map(|(_, failure)| failure.message.as_str()).collect();
-    let first = refused.first().map_or(Exit::UnknownInstance, |(_, failure)| failure.exit);
+    let messages: Vec<&str> = refused
+        .iter()
+        .map(|(_, failure)| failure.message.as_str())
+        .collect();
+    let first = refused
+        .first()
+        .map_or(Exit::UnknownInstance, |(_, failure)| failure.exit);
     let same = refused.iter().all(|(_, failure)| failure.exit == first);
-    Failure::new(if same { first } else { Exit::CollectionFailed }, messages.join("\n"))
+    Failure::new(
+        if same { first } else { Exit::CollectionFailed },
+        messages.join("\n"),
+    )
 }

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 
 /// SubjectPublicKeyInfo of a P-256 key, up to the point (RFC 5480, section 2): 65 bytes follow.
 const SPKI_P256: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
-    0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// Whoever signs.
@@ -35,17 +35,23 @@ impl Signer {
                 Some(region) => evidence.in_region(region),
                 None => evidence.clone(),
             };
-            return Ok(Self::Kms { account, key: key.clone() });
+            return Ok(Self::Kms {
+                account,
+                key: key.clone(),
+            });
         }
         if let Some(path) = &seal.key_file {
-            let key = PrivateKey::from_pem(&text(path)?);
+            let key = PrivateKey::from_pem(text(path)?.as_bytes());
             return key.map(Self::File).map_err(|error| unusable(path, &error));
         }
         if let Some(path) = &seal.ssh_key {
             let key = ssh_key::PublicKey::from_openssh(text(path)?.trim());
             return key.map(Self::Agent).map_err(|error| unusable(path, &error));
         }
-        Err(Failure::new(Exit::KeyUnusable, "no key is configured that could sign: set kms_key, key_file or ssh_key in [seal]"))
+        Err(Failure::new(
+            Exit::KeyUnusable,
+            "no key is configured that could sign: set kms_key, key_file or ssh_key in [seal]",
+        ))
     }
 
     /// The public half.
@@ -56,15 +62,29 @@ impl Signer {
         match self {
             Self::Kms { account, key } => {
                 let der = kms::public_key(account, key).await?;
-                PublicKey::from_der(&der).map_err(|error| Failure::new(Exit::KeyUnusable, format!("the KMS key {key}: {error}; it has to be ECC_NIST_P256, SIGN_VERIFY")))
+                PublicKey::from_der(&der).map_err(|error| {
+                    Failure::new(
+                        Exit::KeyUnusable,
+                        format!(
+                            "the KMS key {key}: {error}; it has to be ECC_NIST_P256, SIGN_VERIFY"
+                        ),
+                    )
+                })
             }
             Self::File(key) => Ok(key.public_key()),
             Self::Agent(key) => match key.key_data() {
                 KeyData::Ecdsa(EcdsaPublicKey::NistP256(point)) => {
                     let der = [SPKI_P256.as_slice(), point.as_bytes()].concat();
-                    PublicKey::from_der(&der).map_err(|error| Failure::new(Exit::KeyUnusable, error))
+                    PublicKey::from_der(&der)
+                        .map_err(|error| Failure::new(Exit::KeyUnusable, error))
                 }
-                _ => Err(Failure::new(Exit::KeyUnusable, format!("the ssh key is {}, it has to be ecdsa-sha2-nistp256 (`ssh-keygen -t ecdsa -b 256`)", key.algorithm()))),
+                _ => Err(Failure::new(
+                    Exit::KeyUnusable,
+                    format!(
+                        "the ssh key is {}, it has to be ecdsa-sha2-nistp256 (`ssh-keygen -t ecdsa -b 256`)",
+                        key.algorithm()
+                    ),
+                )),
             },
         }
     }
@@ -76,7 +96,9 @@ impl Signer {
     pub(crate) async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Kms { account, key } => kms::sign(account, key, message).await,
-            Self::File(key) => key.sign(message).map_err(|error| Failure::new(Exit::KeyUnusable, error)),
+            Self::File(key) => key
+                .sign(message)
+                .map_err(|error| Failure::new(Exit::KeyUnusable, error)),
             Self::Agent(key) => by_agent(key, message),
         }
     }
@@ -98,15 +120,23 @@ pub(crate) async fn trusted_key(config: &Config, evidence: &Account) -> Result<P
 /// # Errors
 /// When there is none.
 pub(crate) fn public_key_of(path: &Path) -> Result<PublicKey, Failure> {
-    PublicKey::from_pem(&text(path)?).map_err(|error| unusable(path, &error))
+    PublicKey::from_pem(text(path)?.as_bytes()).map_err(|error| unusable(path, &error))
 }
 
 fn by_agent(key: &ssh_key::PublicKey, message: &[u8]) -> Result<Vec<u8>, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::KeyUnusable, format!("ssh-agent does not sign: {error}; is the key added (`ssh-add -l`)?"));
-    let socket = std::env::var_os("SSH_AUTH_SOCK").ok_or_else(|| failed(&"SSH_AUTH_SOCK is not set"))?;
-    let mut agent = ssh_agent_client_rs::Client::connect(Path::new(&socket)).map_err(|error| failed(&error))?;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            Exit::KeyUnusable,
+            format!("ssh-agent does not sign: {error}; is the key added (`ssh-add -l`)?"),
+        )
+    };
+    let socket =
+        std::env::var_os("SSH_AUTH_SOCK").ok_or_else(|| failed(&"SSH_AUTH_SOCK is not set"))?;
+    let mut agent =
+        ssh_agent_client_rs::Client::connect(Path::new(&socket)).map_err(|error| failed(&error))?;
     let signature = agent.sign(key, message).map_err(|error| failed(&error))?;
-    der(signature.as_bytes()).ok_or_else(|| failed(&"its signature has another form than RFC 5656 says"))
+    der(signature.as_bytes())
+        .ok_or_else(|| failed(&"its signature has another form than RFC 5656 says"))
 }
 
 /// The two numbers of an ssh signature (RFC 5656, section 3.1.2) as DER: both write a number in the same way.
@@ -115,13 +145,17 @@ fn der(blob: &[u8]) -> Option<Vec<u8>> {
     let mut rest = blob;
     for _ in 0..2 {
         let (length, after) = rest.split_first_chunk::<4>()?;
-        let (number, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        let (number, after) =
+            after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
         body.extend([0x02, u8::try_from(number.len()).ok()?]);
         body.extend(number);
         rest = after;
     }
-    let length = u8::try_from(body.len()).ok().filter(|length| *length < 0x80)?;
-    rest.is_empty().then(|| [[0x30, length].as_slice(), &body].concat())
+    let length = u8::try_from(body.len())
+        .ok()
+        .filter(|length| *length < 0x80)?;
+    rest.is_empty()
+        .then(|| [[0x30, length].as_slice(), &body].concat())
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -129,7 +163,10 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::KeyUnusable, format!("{} can not be used: {error}", path.display()))
+    Failure::new(
+        Exit::KeyUnusable,
+        format!("{} can not be used: {error}", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -139,7 +176,10 @@ mod tests {
     #[test]
     fn an_ssh_signature_becomes_der_and_a_cut_one_nothing() {
         let blob = [0, 0, 0, 2, 0x00, 0x81, 0, 0, 0, 1, 0x7f];
-        assert_eq!(der(&blob).unwrap(), [0x30, 7, 0x02, 2, 0x00, 0x81, 0x02, 1, 0x7f]);
+        assert_eq!(
+            der(&blob).unwrap(),
+            [0x30, 7, 0x02, 2, 0x00, 0x81, 0x02, 1, 0x7f]
+        );
         for cut in 0..blob.len() {
             assert!(der(&blob[..cut]).is_none(), "{cut}");
         }

@@ -20,20 +20,36 @@ const MAX_OBJECT: u64 = evidence::segment::MAX_BYTES;
 ///
 /// # Errors
 /// When the bucket can not be read.
-pub(super) async fn deep(work: &Work<'_>, checked: &mut Checked, gathered: &Gathered) -> Result<(), Failure> {
+pub(super) async fn deep(
+    work: &Work<'_>,
+    checked: &mut Checked,
+    gathered: &Gathered,
+) -> Result<(), Failure> {
     let base = format!("{}/", work.config.key(&checked.prefix));
-    let pinned = checked.objects.iter().map(|held| (held.key.clone(), held.version.clone()));
+    let pinned = checked
+        .objects
+        .iter()
+        .map(|held| (held.key.clone(), held.version.clone()));
     let mut versions: BTreeMap<String, String> = pinned.collect();
     // What is in nobody's list is read too, so that the verifier names it in its own words.
     for (key, there) in &gathered.versions {
         if let Some(latest) = there.iter().find(|version| version.size.is_some()) {
-            versions.entry(key.clone()).or_insert_with(|| latest.id.clone());
+            versions
+                .entry(key.clone())
+                .or_insert_with(|| latest.id.clone());
         }
     }
-    let objects = Pinned { bucket: work.bucket.clone(), base, versions, handle: Handle::current() };
+    let objects = Pinned {
+        bucket: work.bucket.clone(),
+        base,
+        versions,
+        handle: Handle::current(),
+    };
     let prefix = checked.prefix.clone();
     let meter = work.progress.meter(&prefix, checked.stored_bytes);
-    let verifying = tokio::task::spawn_blocking(move || evidence::verify::verify(&objects, &Limits::default(), &|bytes| meter.at(bytes)));
+    let verifying = tokio::task::spawn_blocking(move || {
+        evidence::verify::verify(&objects, &Limits::default(), &|bytes| meter.at(bytes))
+    });
     let report = verifying.await.map_err(Failure::internal)?;
     let report = report.map_err(|error| Failure::new(evidence::Exit::NotACollection, error))?;
     merge(checked, report);
@@ -43,14 +59,23 @@ pub(super) async fn deep(work: &Work<'_>, checked: &mut Checked, gathered: &Gath
 fn merge(checked: &mut Checked, report: Report) {
     checked.deep = true;
     for problem in report.problems {
-        let found = Problem { code: problem.code(), message: problem.to_string() };
+        let found = Problem {
+            code: problem.code(),
+            message: problem.to_string(),
+        };
         if !checked.problems.contains(&found) {
             checked.problems.push(found);
         }
     }
     // S3 states no hash of an object, but it was read now.
-    checked.problems.retain(|problem| problem.code != "unstated");
-    checked.verdict = if checked.problems.is_empty() { report.verdict } else { Verdict::Altered };
+    checked
+        .problems
+        .retain(|problem| problem.code != "unstated");
+    checked.verdict = if checked.problems.is_empty() {
+        report.verdict
+    } else {
+        Verdict::Altered
+    };
 }
 
 /// The collection at fixed versions.
@@ -69,8 +94,12 @@ impl Objects for Pinned {
     fn open(&self, key: &str) -> io::Result<Box<dyn Read + '_>> {
         let version = self.versions.get(key).ok_or(io::ErrorKind::NotFound)?;
         let path = format!("{}{key}", self.base);
-        let bytes = self.handle.block_on(self.bucket.read(&path, Some(version), MAX_OBJECT));
+        let bytes = self
+            .handle
+            .block_on(self.bucket.read(&path, Some(version), MAX_OBJECT));
         let bytes = bytes.map_err(|failure| io::Error::other(failure.message))?;
-        Ok(Box::new(io::Cursor::new(bytes.ok_or(io::ErrorKind::NotFound)?)))
+        Ok(Box::new(io::Cursor::new(
+            bytes.ok_or(io::ErrorKind::NotFound)?,
+        )))
     }
 }

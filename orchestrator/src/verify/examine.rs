@@ -20,8 +20,21 @@ const MAX_PROBLEMS: usize = 1000;
 ///
 /// # Errors
 /// When what is there is no collection.
-pub(super) fn examine(prefix: &str, gathered: &Gathered, receipt: Option<&Receipt>, released: &[Digest], now: OffsetDateTime) -> Result<Checked, Failure> {
-    let mut examination = Examination { prefix, gathered, now, problems: Vec::new(), unlocked: Vec::new(), held: Vec::new() };
+pub(super) fn examine(
+    prefix: &str,
+    gathered: &Gathered,
+    receipt: Option<&Receipt>,
+    released: &[Digest],
+    now: OffsetDateTime,
+) -> Result<Checked, Failure> {
+    let mut examination = Examination {
+        prefix,
+        gathered,
+        now,
+        problems: Vec::new(),
+        unlocked: Vec::new(),
+        held: Vec::new(),
+    };
     let manifest = examination.manifest(receipt, released);
     let (chain, beyond) = examination.chain(manifest.as_ref().map(|(manifest, _)| manifest))?;
     examination.segments(&chain, &beyond);
@@ -42,11 +55,14 @@ pub(super) fn examine(prefix: &str, gathered: &Gathered, receipt: Option<&Receip
         deep: false,
         unlocked: examination.unlocked,
         manifest_sha256: sha256,
-        bound_by_receipt: sha256.is_some() && receipt.and_then(|receipt| receipt.manifest_sha256) == sha256,
+        bound_by_receipt: sha256.is_some()
+            && receipt.and_then(|receipt| receipt.manifest_sha256) == sha256,
         segments: chain.records().len() as u64,
         stored_bytes: chain.records().iter().map(|record| record.length).sum(),
         beyond_gap: beyond,
-        reasons: manifest.map(|(manifest, _)| manifest.reasons).unwrap_or_default(),
+        reasons: manifest
+            .map(|(manifest, _)| manifest.reasons)
+            .unwrap_or_default(),
         sealed: gathered.versions.contains_key("SHA256SUMS.sig"),
         objects: examination.held,
         problems: examination.problems,
@@ -69,11 +85,20 @@ impl Examination<'_> {
         }
     }
 
-    fn manifest(&mut self, receipt: Option<&Receipt>, released: &[Digest]) -> Option<(Manifest, Digest)> {
+    fn manifest(
+        &mut self,
+        receipt: Option<&Receipt>,
+        released: &[Digest],
+    ) -> Option<(Manifest, Digest)> {
         let stated = receipt.and_then(|receipt| receipt.manifest_sha256);
         let Some(text) = &self.gathered.manifest else {
             if let Some(stated) = stated {
-                self.problem("missing", format!("manifest.json is missing; the receipt names one with SHA-256 {stated}"));
+                self.problem(
+                    "missing",
+                    format!(
+                        "manifest.json is missing; the receipt names one with SHA-256 {stated}"
+                    ),
+                );
             }
             return None;
         };
@@ -89,7 +114,10 @@ impl Examination<'_> {
             }
         };
         if manifest.case.prefix.to_string() != self.prefix {
-            self.problem("mismatch", format!("the manifest is of {}", manifest.case.prefix));
+            self.problem(
+                "mismatch",
+                format!("the manifest is of {}", manifest.case.prefix),
+            );
         }
         match manifest.tool.sha256 {
             Some(tool) if released.contains(&tool) => {}
@@ -112,7 +140,10 @@ impl Examination<'_> {
         } else if manifest.is_some() {
             self.problem("missing", "CHAIN is missing".to_owned());
         }
-        let place = self.prefix.parse().map_err(|error| Failure::new(Exit::NotACollection, error))?;
+        let place = self
+            .prefix
+            .parse()
+            .map_err(|error| Failure::new(Exit::NotACollection, error))?;
         let (chain, left) = self.linked(Chain::new(place));
         let beyond = self.beyond_gap(&chain, &left);
         Ok((chain, beyond))
@@ -125,7 +156,13 @@ impl Examination<'_> {
         let Some(manifest) = manifest else { return };
         let found = Digest::of(bytes);
         if (manifest.chain.sha256, manifest.chain.head) != (found, chain.head()) {
-            self.problem("mismatch", format!("the manifest states another CHAIN: SHA-256 {} where {found} is found", manifest.chain.sha256));
+            self.problem(
+                "mismatch",
+                format!(
+                    "the manifest states another CHAIN: SHA-256 {} where {found} is found",
+                    manifest.chain.sha256
+                ),
+            );
         }
     }
 
@@ -133,16 +170,30 @@ impl Examination<'_> {
     fn linked(&self, mut chain: Chain) -> (Chain, BTreeMap<String, Record>) {
         let place = self.prefix.to_owned();
         let records = self.gathered.links.iter().filter_map(|(key, bytes)| {
-            let link = segment::read_link(bytes, key).filter(|link| link.prefix.to_string() == place)?;
+            let link =
+                segment::read_link(bytes, key).filter(|link| link.prefix.to_string() == place)?;
             let (stream, number) = Stream::of_key(key)?;
-            let stored = self.oldest(key).and_then(|version| self.stored(key, version))?;
-            let record = Record { previous: link.previous, stream, number, length: stored.size, sha256: stored.sha256? };
+            let stored = self
+                .oldest(key)
+                .and_then(|version| self.stored(key, version))?;
+            let record = Record {
+                previous: link.previous,
+                stream,
+                number,
+                length: stored.size,
+                sha256: stored.sha256?,
+            };
             Some((key.clone(), record))
         });
         let mut left: BTreeMap<String, Record> = records.collect();
-        while let Some(key) = Stream::ALL.into_iter().map(|stream| stream.segment_key(chain.next_number(stream))).find(|key| {
-            left.get(key).is_some_and(|record| record.previous == chain.head())
-        }) {
+        while let Some(key) = Stream::ALL
+            .into_iter()
+            .map(|stream| stream.segment_key(chain.next_number(stream)))
+            .find(|key| {
+                left.get(key)
+                    .is_some_and(|record| record.previous == chain.head())
+            })
+        {
             if let Some(record) = left.remove(&key) {
                 chain.append(record.stream, record.length, record.sha256);
             }
@@ -152,15 +203,24 @@ impl Examination<'_> {
 
     /// Of the segments that the chain does not reach, those that a run which was cut may leave.
     fn beyond_gap(&mut self, chain: &Chain, left: &BTreeMap<String, Record>) -> Vec<String> {
-        let segments: Vec<String> = self.gathered.versions.keys().filter(|key| Stream::of_key(key).is_some()).cloned().collect();
+        let segments: Vec<String> = self
+            .gathered
+            .versions
+            .keys()
+            .filter(|key| Stream::of_key(key).is_some())
+            .cloned()
+            .collect();
         let mut beyond = Vec::new();
         for key in segments {
-            let Some((stream, number)) = Stream::of_key(&key) else { continue };
+            let Some((stream, number)) = Stream::of_key(&key) else {
+                continue;
+            };
             let due = chain.next_number(stream);
             if number < due {
                 continue;
             }
-            let may_be = number > due && number < due + segment::MAX_UNDER_WAY && left.contains_key(&key);
+            let may_be =
+                number > due && number < due + segment::MAX_UNDER_WAY && left.contains_key(&key);
             if may_be {
                 beyond.push(key);
             } else {
@@ -185,7 +245,10 @@ impl Examination<'_> {
             keys::MANIFEST => (&self.gathered.manifest, true),
             _ => (&self.gathered.chain, true),
         };
-        let stated = text.as_ref().filter(|_| stated).map(|text| (text.bytes.len() as u64, Digest::of(&text.bytes)));
+        let stated = text
+            .as_ref()
+            .filter(|_| stated)
+            .map(|text| (text.bytes.len() as u64, Digest::of(&text.bytes)));
         if self.gathered.versions.contains_key(key) {
             self.object(key, stated);
         }
@@ -193,19 +256,51 @@ impl Examination<'_> {
 
     /// Judges one object: which of its versions is the run's, and what became of it.
     fn object(&mut self, key: &str, stated: Option<(u64, Digest)>) {
-        let versions = self.gathered.versions.get(key).map(Vec::as_slice).unwrap_or_default();
+        let versions = self
+            .gathered
+            .versions
+            .get(key)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let sha256 = |version: &Version| self.stored(key, version).and_then(|stored| stored.sha256);
-        let matching = stated.and_then(|(_, digest)| versions.iter().rfind(|version| sha256(version) == Some(digest)));
+        let matching = stated.and_then(|(_, digest)| {
+            versions
+                .iter()
+                .rfind(|version| sha256(version) == Some(digest))
+        });
         let Some(version) = matching.or(self.oldest(key)) else {
-            let what = if versions.is_empty() { "is missing" } else { "is deleted, and no version of it is left" };
+            let what = if versions.is_empty() {
+                "is missing"
+            } else {
+                "is deleted, and no version of it is left"
+            };
             return self.problem("missing", format!("{key} {what}"));
         };
         let version = version.clone();
         let latest = versions.iter().find(|version| version.latest);
         let covered = match latest {
-            Some(latest) if latest.size.is_none() => Some(("deleted", format!("{key} is covered by the marker of a deletion; version {} is still there", version.id))),
-            Some(latest) if latest.id != version.id => Some(("replaced", format!("{key} was replaced by version {}; the run's is {}", latest.id, version.id))),
-            _ if versions.len() > 1 => Some(("replaced", format!("{key} has {} versions; the run wrote one, {}", versions.len(), version.id))),
+            Some(latest) if latest.size.is_none() => Some((
+                "deleted",
+                format!(
+                    "{key} is covered by the marker of a deletion; version {} is still there",
+                    version.id
+                ),
+            )),
+            Some(latest) if latest.id != version.id => Some((
+                "replaced",
+                format!(
+                    "{key} was replaced by version {}; the run's is {}",
+                    latest.id, version.id
+                ),
+            )),
+            _ if versions.len() > 1 => Some((
+                "replaced",
+                format!(
+                    "{key} has {} versions; the run wrote one, {}",
+                    versions.len(),
+                    version.id
+                ),
+            )),
             _ => None,
         };
         if let Some((code, message)) = covered {
@@ -219,36 +314,70 @@ impl Examination<'_> {
             return self.problem("unreadable", format!("S3 says nothing of {key}"));
         };
         match (stored.sha256, stated) {
-            (None, _) => self.problem("unstated", format!("S3 states no SHA-256 of {key}: it was not put by the agent; `--deep` reads it")),
-            (Some(found), Some((_, sha256))) if found != sha256 => self.problem("hash", format!("{key} has SHA-256 {found} where {sha256} is stated")),
-            (_, Some((length, _))) if length != stored.size => self.problem("length", format!("{key} has {} bytes where {length} are stated", stored.size)),
+            (None, _) => self.problem(
+                "unstated",
+                format!(
+                    "S3 states no SHA-256 of {key}: it was not put by the agent; `--deep` reads it"
+                ),
+            ),
+            (Some(found), Some((_, sha256))) if found != sha256 => self.problem(
+                "hash",
+                format!("{key} has SHA-256 {found} where {sha256} is stated"),
+            ),
+            (_, Some((length, _))) if length != stored.size => self.problem(
+                "length",
+                format!("{key} has {} bytes where {length} are stated", stored.size),
+            ),
             _ => {}
         }
         if !stored.legal_hold && stored.retain_until.is_none_or(|until| until <= self.now) {
             self.unlocked.push(key.to_owned());
         }
-        self.held.push(Held { key: key.to_owned(), version: version.id.clone(), stored });
+        self.held.push(Held {
+            key: key.to_owned(),
+            version: version.id.clone(),
+            stored,
+        });
     }
 
     /// What neither the run nor a seal can have put there.
     fn others(&mut self, chain: &Chain, beyond: &[String]) {
         let known = |key: &str| {
-            key == keys::MANIFEST || key == keys::CHAIN || keys::is_of_the_seal(key) || beyond.iter().any(|other| other == key)
+            key == keys::MANIFEST
+                || key == keys::CHAIN
+                || keys::is_of_the_seal(key)
+                || beyond.iter().any(|other| other == key)
         };
-        let listed: std::collections::BTreeSet<String> = chain.records().iter().map(Record::key).collect();
+        let listed: std::collections::BTreeSet<String> =
+            chain.records().iter().map(Record::key).collect();
         let linked = self.gathered.chain.is_none();
-        let extra = self.gathered.versions.keys().filter(|key| !known(key) && !listed.contains(*key) && !(linked && Stream::of_key(key).is_some()));
+        let extra = self.gathered.versions.keys().filter(|key| {
+            !known(key) && !listed.contains(*key) && !(linked && Stream::of_key(key).is_some())
+        });
         for key in extra.cloned().collect::<Vec<_>>() {
-            let shown: String = key.chars().take(200).flat_map(char::escape_default).collect();
-            self.problem("extra", format!("{shown} is there, but the chain does not list it"));
+            let shown: String = key
+                .chars()
+                .take(200)
+                .flat_map(char::escape_default)
+                .collect();
+            self.problem(
+                "extra",
+                format!("{shown} is there, but the chain does not list it"),
+            );
         }
     }
 
     fn oldest(&self, key: &str) -> Option<&Version> {
-        self.gathered.versions.get(key)?.iter().rfind(|version| version.size.is_some())
+        self.gathered
+            .versions
+            .get(key)?
+            .iter()
+            .rfind(|version| version.size.is_some())
     }
 
     fn stored(&self, key: &str, version: &Version) -> Option<&crate::aws::s3::Stored> {
-        self.gathered.stored.get(&(key.to_owned(), version.id.clone()))
+        self.gathered
+            .stored
+            .get(&(key.to_owned(), version.id.clone()))
     }
 }

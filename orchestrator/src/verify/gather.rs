@@ -40,23 +40,58 @@ pub(super) struct Text {
 ///
 /// # Errors
 /// When S3 refuses, or there is nothing below the prefix.
-pub(super) async fn gather(work: &Work<'_>, prefix: &str, receipt: Option<&Receipt>) -> Result<Gathered, Failure> {
+pub(super) async fn gather(
+    work: &Work<'_>,
+    prefix: &str,
+    receipt: Option<&Receipt>,
+) -> Result<Gathered, Failure> {
     let base = format!("{}/", work.config.key(prefix));
     let mut gathered = Gathered::default();
     for version in work.bucket.versions(&base).await? {
-        let key = version.key.strip_prefix(&base).unwrap_or_default().to_owned();
+        let key = version
+            .key
+            .strip_prefix(&base)
+            .unwrap_or_default()
+            .to_owned();
         gathered.versions.entry(key).or_default().push(version);
     }
     if gathered.versions.is_empty() {
-        return Err(Failure::new(Exit::NotACollection, format!("there is no collection at s3://{}/{base}", work.bucket.name)));
+        return Err(Failure::new(
+            Exit::NotACollection,
+            format!("there is no collection at s3://{}/{base}", work.bucket.name),
+        ));
     }
     heads(&work.bucket, &mut gathered).await?;
     let stated = receipt.and_then(|receipt| receipt.manifest_sha256);
-    gathered.manifest = text(&work.bucket, &gathered, keys::MANIFEST, stated, manifest::MAX_BYTES).await?;
-    let parsed = gathered.manifest.as_ref().and_then(|text| Manifest::parse(&text.bytes).ok());
+    gathered.manifest = text(
+        &work.bucket,
+        &gathered,
+        keys::MANIFEST,
+        stated,
+        manifest::MAX_BYTES,
+    )
+    .await?;
+    let parsed = gathered
+        .manifest
+        .as_ref()
+        .and_then(|text| Manifest::parse(&text.bytes).ok());
     let stated = parsed.map(|manifest| manifest.chain.sha256);
-    gathered.chain = text(&work.bucket, &gathered, keys::CHAIN, stated, chain::MAX_BYTES).await?;
-    gathered.seal = text(&work.bucket, &gathered, evidence::seal::STATEMENT, None, evidence::seal::MAX_BYTES).await?;
+    gathered.chain = text(
+        &work.bucket,
+        &gathered,
+        keys::CHAIN,
+        stated,
+        chain::MAX_BYTES,
+    )
+    .await?;
+    gathered.seal = text(
+        &work.bucket,
+        &gathered,
+        evidence::seal::STATEMENT,
+        None,
+        evidence::seal::MAX_BYTES,
+    )
+    .await?;
     if gathered.chain.is_none() {
         links(&work.bucket, &base, &mut gathered).await?;
     }
@@ -65,8 +100,14 @@ pub(super) async fn gather(work: &Work<'_>, prefix: &str, receipt: Option<&Recei
 
 /// Asks for each version, side by side.
 async fn heads(bucket: &Bucket, gathered: &mut Gathered) -> Result<(), Failure> {
-    let all = gathered.versions.iter().flat_map(|(key, versions)| versions.iter().map(move |version| (key, version)));
-    let objects: Vec<(String, Version)> = all.filter(|(_, v)| v.size.is_some()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let all = gathered
+        .versions
+        .iter()
+        .flat_map(|(key, versions)| versions.iter().map(move |version| (key, version)));
+    let objects: Vec<(String, Version)> = all
+        .filter(|(_, v)| v.size.is_some())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     for few in objects.chunks(AT_ONCE) {
         let mut under_way = JoinSet::new();
         for (key, version) in few.iter().cloned() {
@@ -85,24 +126,57 @@ async fn heads(bucket: &Bucket, gathered: &mut Gathered) -> Result<(), Failure> 
 }
 
 /// Reads a text: the version with the hash that is stated elsewhere, else the oldest, which nobody can have put in its place.
-async fn text(bucket: &Bucket, gathered: &Gathered, key: &str, stated: Option<Digest>, limit: u64) -> Result<Option<Text>, Failure> {
-    let versions = gathered.versions.get(key).map(Vec::as_slice).unwrap_or_default();
-    let objects: Vec<&Version> = versions.iter().filter(|version| version.size.is_some()).collect();
-    let sha256 = |version: &&&Version| gathered.stored.get(&(key.to_owned(), version.id.clone())).and_then(|stored| stored.sha256);
-    let as_stated = objects.iter().find(|version| stated.is_some() && sha256(version) == stated);
+async fn text(
+    bucket: &Bucket,
+    gathered: &Gathered,
+    key: &str,
+    stated: Option<Digest>,
+    limit: u64,
+) -> Result<Option<Text>, Failure> {
+    let versions = gathered
+        .versions
+        .get(key)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let objects: Vec<&Version> = versions
+        .iter()
+        .filter(|version| version.size.is_some())
+        .collect();
+    let sha256 = |version: &&&Version| {
+        gathered
+            .stored
+            .get(&(key.to_owned(), version.id.clone()))
+            .and_then(|stored| stored.sha256)
+    };
+    let as_stated = objects
+        .iter()
+        .find(|version| stated.is_some() && sha256(version) == stated);
     let Some(version) = as_stated.or(objects.last()) else {
         return Ok(None);
     };
     let bytes = bucket.read(&version.key, Some(&version.id), limit).await?;
-    Ok(bytes.map(|bytes| Text { version: version.id.clone(), bytes }))
+    Ok(bytes.map(|bytes| Text {
+        version: version.id.clone(),
+        bytes,
+    }))
 }
 
 /// Reads the first bytes of each segment's oldest version.
 async fn links(bucket: &Bucket, base: &str, gathered: &mut Gathered) -> Result<(), Failure> {
-    let segments = gathered.versions.iter().filter(|(key, _)| Stream::of_key(key).is_some());
-    let oldest = segments.filter_map(|(key, versions)| Some((key.clone(), versions.iter().rfind(|v| v.size.is_some())?.id.clone())));
+    let segments = gathered
+        .versions
+        .iter()
+        .filter(|(key, _)| Stream::of_key(key).is_some());
+    let oldest = segments.filter_map(|(key, versions)| {
+        Some((
+            key.clone(),
+            versions.iter().rfind(|v| v.size.is_some())?.id.clone(),
+        ))
+    });
     for (key, version) in oldest.collect::<Vec<_>>() {
-        let body = bucket.open(&format!("{base}{key}"), Some(&version), Some(LINK_BYTES)).await?;
+        let body = bucket
+            .open(&format!("{base}{key}"), Some(&version), Some(LINK_BYTES))
+            .await?;
         let Some(mut body) = body else { continue };
         let mut bytes = Vec::new();
         while let Ok(Some(piece)) = body.try_next().await {

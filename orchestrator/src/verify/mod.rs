@@ -66,9 +66,16 @@ impl Checked {
 ///
 /// # Errors
 /// When the bucket can not be read, or there is no such collection.
-pub(crate) async fn verify(work: &Work<'_>, prefix: &str, receipt: Option<&Receipt>, deep: bool) -> Result<Checked, Failure> {
+pub(crate) async fn verify(
+    work: &Work<'_>,
+    prefix: &str,
+    receipt: Option<&Receipt>,
+    deep: bool,
+) -> Result<Checked, Failure> {
     let gathered = gather::gather(work, prefix, receipt).await?;
-    let released: Vec<Digest> = std::iter::once(work.config.agent.sha256).chain(work.config.agent.also_released.iter().copied()).collect();
+    let released: Vec<Digest> = std::iter::once(work.config.agent.sha256)
+        .chain(work.config.agent.also_released.iter().copied())
+        .collect();
     let mut checked = examine::examine(prefix, &gathered, receipt, &released, crate::clock::now())?;
     if deep {
         deep::deep(work, &mut checked, &gathered).await?;

@@ -1,0 +1,64 @@
+//! `doctor`: one table, one verdict, what to do for each red line.
+
+use clap::Args;
+use evidence::Exit;
+use serde_json::json;
+
+use super::Global;
+use crate::failure::Failure;
+use crate::preflight::{self, Check, Light};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Only this account of the configuration
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Look at these instances too
+    #[arg(long, value_name = "ID")]
+    instance: Vec<String>,
+}
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
+    let config = global.read_config()?;
+    let checks = preflight::check(
+        &config,
+        arguments.account.as_deref(),
+        preflight::by_id(&arguments.instance).as_ref(),
+    )
+    .await?;
+    let ready = checks.iter().all(|check| check.light != Light::Red);
+    global.print(&json!({"ready": ready, "checks": checks}), |_| {
+        text(&checks, ready)
+    })?;
+    Ok(if ready {
+        Exit::Complete
+    } else {
+        Exit::NotReady
+    })
+}
+
+fn text(checks: &[Check], ready: bool) -> String {
+    let width = checks
+        .iter()
+        .map(|check| check.what.chars().count())
+        .max()
+        .unwrap_or_default();
+    let mut lines = Vec::new();
+    for check in checks {
+        let word = match check.light {
+            Light::Green => "ok",
+            Light::Amber => "warn",
+            Light::Red => "FAIL",
+        };
+        lines.push(format!("{word:4}  {:width$}  {}", check.what, check.found));
+        if !check.to_do.is_empty() {
+            lines.push(format!("{:4}  {:width$}  -> {}", "", "", check.to_do));
+        }
+    }
+    lines.push(if ready {
+        "ready".to_owned()
+    } else {
+        "not ready: see the lines with FAIL".to_owned()
+    });
+    lines.join("\n") + "\n"
+}

@@ -5,6 +5,8 @@
 //! | [`python`] | virtual environments with pinned tools |
 //! | [`moto`] | an S3 emulator that stores |
 //! | [`proxy`] | what AWS enforces and the emulator does not, and faults on demand |
+//! | [`cloud`] | AWS for the orchestrator: accounts, commands that really run, faults on demand |
+//! | [`imds`] | instance metadata that insists on a token |
 //! | [`dns`] | a name server that knows a few names |
 //! | [`agent`] | the built agent in a scrubbed environment |
 //! | [`judges`] | the analysts' own readers |
@@ -12,13 +14,16 @@
 //! | [`volatility`] | the analysts' reader of memory images |
 
 pub mod agent;
+pub mod cloud;
 pub mod dns;
 pub mod http;
+pub mod imds;
 pub mod judges;
 pub mod moto;
 mod once;
 pub mod proxy;
 pub mod python;
+mod server;
 pub mod vm;
 pub mod volatility;
 

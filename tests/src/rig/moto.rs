@@ -310,7 +310,7 @@ fn announced_port(child: &mut Child, log: &NamedTempFile) -> Result<u16> {
 }
 
 /// What stands between `<name>` and `</name>`, each time. Enough for the flat answers of S3.
-fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     xml.split(&open)
         .skip(1)
@@ -318,7 +318,7 @@ fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let entities = [
         ("&lt;", "<"),
         ("&gt;", ">"),

@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod cloud;
 mod faults;
 mod judges;
 mod rules;

@@ -1,0 +1,154 @@
+//! Instances and volumes, made in the emulator so that every call about them works.
+
+use super::super::super::moto::elements;
+use super::super::Cloud;
+use super::pair;
+
+/// Images that the emulator knows from the start.
+const WINDOWS: &str = "ami-12c6146b";
+const LINUX: &str = "ami-0a887e401f7654935";
+
+/// An instance to make.
+#[derive(Clone, Debug)]
+pub struct Ec2 {
+    pub account: String,
+    pub tags: Vec<(String, String)>,
+    pub windows: bool,
+    pub stopped: bool,
+}
+
+/// A volume to make and attach.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    pub account: String,
+    pub instance: String,
+    /// `/dev/sdf`.
+    pub device: String,
+    /// In GiB.
+    pub size: u32,
+    /// `gp3`, `st1`, ...
+    pub kind: String,
+    pub key: VolumeKey,
+}
+
+/// What a volume is encrypted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeKey {
+    None,
+    /// The account's `alias/aws/ebs`, which no one can share.
+    Default,
+    /// The ARN of a customer's key.
+    Customer(String),
+}
+
+impl Ec2 {
+    /// A running Linux instance of this account.
+    pub fn new(account: &str) -> Self {
+        Self {
+            account: account.into(),
+            tags: Vec::new(),
+            windows: false,
+            stopped: false,
+        }
+    }
+
+    /// With this tag.
+    #[must_use]
+    pub fn tag(mut self, key: &str, value: &str) -> Self {
+        self.tags.push(pair(key, value));
+        self
+    }
+
+    /// Of Windows.
+    #[must_use]
+    pub fn windows(mut self) -> Self {
+        self.windows = true;
+        self
+    }
+
+    /// Stopped.
+    #[must_use]
+    pub fn stopped(mut self) -> Self {
+        self.stopped = true;
+        self
+    }
+}
+
+impl Volume {
+    /// A `gp3` volume of 8 GiB at this place of an instance.
+    pub fn new(account: &str, instance: &str, device: &str, key: VolumeKey) -> Self {
+        Self {
+            account: account.into(),
+            instance: instance.into(),
+            device: device.into(),
+            size: 8,
+            kind: "gp3".into(),
+            key,
+        }
+    }
+}
+
+impl Cloud {
+    /// Makes a running Linux instance with these tags; returns its id.
+    pub fn run_instance(&self, account: &str, tags: &[(&str, &str)]) -> String {
+        let plain = Ec2::new(account);
+        self.ec2(
+            &tags
+                .iter()
+                .fold(plain, |ec2, (key, value)| ec2.tag(key, value)),
+        )
+    }
+
+    /// Makes an instance; returns its id.
+    pub fn ec2(&self, ec2: &Ec2) -> String {
+        let image = if ec2.windows { WINDOWS } else { LINUX };
+        let mut form = vec![
+            pair("Action", "RunInstances"),
+            pair("ImageId", image),
+            pair("InstanceType", "m5.large"),
+            pair("MinCount", "1"),
+            pair("MaxCount", "1"),
+        ];
+        if !ec2.tags.is_empty() {
+            form.push(pair("TagSpecification.1.ResourceType", "instance"));
+        }
+        for (number, (key, value)) in ec2.tags.iter().enumerate() {
+            let tag = format!("TagSpecification.1.Tag.{}", number + 1);
+            form.push((format!("{tag}.Key"), key.clone()));
+            form.push((format!("{tag}.Value"), value.clone()));
+        }
+        let answer = self.front.ec2.ask(&ec2.account, &form);
+        let id = elements(&answer, "instanceId")[0].to_string();
+        if ec2.stopped {
+            let form = [pair("Action", "StopInstances"), pair("InstanceId.1", &id)];
+            self.front.ec2.ask(&ec2.account, &form);
+        }
+        id
+    }
+
+    /// Makes a volume and attaches it; returns its id.
+    pub fn volume(&self, volume: &Volume) -> String {
+        let mut form = vec![
+            pair("Action", "CreateVolume"),
+            pair("AvailabilityZone", "us-east-1a"),
+            pair("Size", &volume.size.to_string()),
+            pair("VolumeType", &volume.kind),
+        ];
+        if volume.key != VolumeKey::None {
+            form.push(pair("Encrypted", "true"));
+        }
+        if let VolumeKey::Customer(key) = &volume.key {
+            form.push(pair("KmsKeyId", key));
+        }
+        let answer = self.front.ec2.ask(&volume.account, &form);
+        let id = elements(&answer, "volumeId")[0].to_string();
+        let form = [
+            pair("Action", "AttachVolume"),
+            pair("VolumeId", &id),
+            pair("InstanceId", &volume.instance),
+            pair("Device", &volume.device),
+        ];
+        self.front.ec2.ask(&volume.account, &form);
+        id
+    }
+}

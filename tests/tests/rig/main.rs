@@ -9,6 +9,7 @@
 
 mod agent;
 mod cloud;
+mod document;
 mod faults;
 mod judges;
 mod rules;

@@ -1,7 +1,11 @@
 #!/bin/sh
-# Verifies a collection with what a distribution has: coreutils, findutils, awk, sed, grep, zstd and GNU tar.
+# Verifies a collection with what a distribution has: coreutils, findutils, awk, sed, grep, zstd, GNU tar, and openssl
+# when the collection is sealed.
 #
-#   verify.sh DIR
+#   verify.sh DIR [pubkey.pem]
+#
+# With a key that you trust, the collection must be sealed with it. The key beside a collection proves no more than that
+# all parts fit together.
 #
 # It ends with 0 (complete), 3 (partial), 21 (interrupted), 20 (altered), 22 (not a collection), 2 (usage) or 1 (a fault
 # of its own). docs/format.md is the specification, and says what this script can not see. Nothing is extracted: streams go
@@ -15,6 +19,9 @@ umask 077
 
 max_text=67108864         # CHAIN and manifest, in bytes
 max_segment=268435456     # a segment
+max_sums=33554432         # SHA256SUMS
+max_key=16384             # pubkey.pem
+max_signature=72          # SHA256SUMS.sig
 max_under_way=4           # segments of a stream that may be on their way to the store
 max_raw=70368744177664    # a stream before compression
 max_ratio=25000           # raw bytes for a stored byte,
@@ -613,10 +620,141 @@ function length_of(shown_name) {
 }
 '
 
+# --- The seal: SHA256SUMS, its signature, and the statement of who sealed. ---
+
+check_seal() {
+	if ! listed SHA256SUMS; then
+		[ -z "$trusted" ] || problem missing 'SHA256SUMS is missing: the collection is not sealed'
+		return 0
+	fi
+	sealed_by=unknown
+	readable SHA256SUMS "$max_sums" || return 0
+	check_signature
+	cut -c67- SHA256SUMS >"$work/sums_keys"
+	if [ "$(tr -d '\n\040-\176' <SHA256SUMS | wc -c)" -ne 0 ] || [ "$(tail -c 1 SHA256SUMS | od -An -tu1 | tr -d ' ')" != 10 ] ||
+		[ "$(grep -Evcx "$hash  ($of_the_sums)" SHA256SUMS)" -ne 0 ] || ! sort -cu "$work/sums_keys" 2>/dev/null; then
+		problem sums 'SHA256SUMS is not text of this format'
+		return 0
+	fi
+	while IFS= read -r line; do
+		present "${line#*  }" "$max_segment" && printf '%s\n' "$line"
+	done <SHA256SUMS >"$work/sums"
+	[ ! -s "$work/sums" ] || sha256sum -c --strict --quiet "$work/sums" 2>/dev/null >"$work/failed"
+	while IFS= read -r key; do
+		problem hash "${key%%: *} has another SHA-256 than SHA256SUMS states"
+	done <"$work/failed"
+	grep -Ex "$of_the_sums" "$work/listed" | comm -23 - "$work/sums_keys" |
+		while IFS= read -r key; do problem unlisted "$key is not listed by SHA256SUMS"; done
+	check_statement
+}
+
+# Whether an object is there, and a regular file of at most so many bytes.
+present() {
+	if [ ! -e "$1" ] && [ ! -L "$1" ]; then
+		problem missing "$1 is missing"
+		return 1
+	fi
+	readable "$1" "$2"
+}
+
+# The key in the form that it has one of, if it is of the curve P-256.
+public_key() {
+	openssl pkey -pubin -in "$1" -noout -text 2>/dev/null | grep -qx 'NIST CURVE: P-256' &&
+		openssl pkey -pubin -in "$1" -outform DER 2>/dev/null
+}
+
+check_signature() {
+	present SHA256SUMS.sig "$max_signature" && signature=yes || signature=no
+	present pubkey.pem "$max_key" || return 0
+	if ! public_key pubkey.pem >"$work/key"; then
+		problem signature 'pubkey.pem is no public key of the curve P-256'
+		return
+	fi
+	sealed_by=$(sha256 <"$work/key")
+	[ -z "$trusted" ] || cmp -s "$work/key" "$work/trusted" ||
+		problem key "the seal was made with the key $sealed_by, not with the one that is trusted"
+	[ "$signature" = no ] ||
+		openssl dgst -sha256 -verify pubkey.pem -signature SHA256SUMS.sig SHA256SUMS >/dev/null 2>&1 ||
+		problem signature 'SHA256SUMS.sig was not made over SHA256SUMS by the key in pubkey.pem'
+}
+
+string='"([^"\\]|\\["\\bfnrt]|\\u[0-9a-f]{4})*"'
+nanoseconds="-?(0|[1-9][0-9]{0,18})"
+or_null="(null|$string)"
+hash_or_null="(null|\"$hash\")"
+time_of_day='([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{0,8}[1-9])?Z'
+time="[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T$time_of_day"
+receipt="\\{\"artifacts\":$number,\"bytes\":$number,\"chain_head\":\"$hash\",\"ended_utc_ns\":$nanoseconds,\"exit_code\":$number"
+receipt="$receipt,\"incomplete\":$number,\"manifest_sha256\":$hash_or_null,\"manifest_version_id\":$or_null,\"members\":$number"
+receipt="$receipt,\"prefix\":\"$place\",\"receipt_version\":1,\"result\":\"[a-z-]+\",\"segments\":$number"
+receipt="$receipt,\"started_utc_ns\":$nanoseconds,\"tool_sha256\":$hash_or_null,\"tool_version\":$string\\}"
+object="\\{\"key\":\"[A-Za-z0-9/.]+\",\"legal_hold\":(null|true|false),\"lock_mode\":$or_null,\"retain_until\":$or_null"
+object="$object,\"sha256\":\"$hash\",\"size\":$number,\"version_id\":$or_null\\}"
+statement="\\{\"journal\":\\{\"head\":\"$hash\",\"records\":$number\\},\"manifest_sha256\":$hash_or_null"
+statement="$statement,\"objects\":\\[$object(,$object)*\\],\"operator\":$string,\"prefix\":\"$place\",\"receipt\":(null|$receipt)"
+statement="$statement,\"seal_version\":1,\"sealed_at\":\"$time\",\"verdict\":\"(complete|partial|interrupted)\"\\}"
+
+stated() {
+	sed -n "s/$1/\\1/p" custody/000000.json
+}
+
+states() {
+	[ "$2" = "$3" ] || problem statement "custody/000000.json states $1 $2, found is $3"
+}
+
+# No string holds a quotation mark that is not escaped, so what is looked for here can not stand in one.
+check_statement() {
+	present custody/000000.json "$max_text" || return 0
+	if [ "$(tr -d '\040-\176' <custody/000000.json | od -An -tu1 | tr -d ' ')" != 10 ] ||
+		[ "$(tail -c 1 custody/000000.json | od -An -tu1 | tr -d ' ')" != 10 ] ||
+		! grep -Eqx "$statement" custody/000000.json; then
+		problem statement 'custody/000000.json is not in canonical form'
+		return
+	fi
+	found=null
+	! listed manifest.json || ! readable manifest.json "$max_text" || found="\"$(sha256 <manifest.json)\""
+	manifest=$(stated '^{"journal":{[^}]*},"manifest_sha256":\([^,]*\),"objects":\[.*')
+	states 'manifest SHA-256' "$manifest" "$found"
+	place_stated=$(stated '.*,"prefix":"\([^"]*\)","receipt":.*')
+	[ -z "$prefix" ] || states prefix "$place_stated" "$prefix"
+	verdict=$(stated '.*,"verdict":"\([a-z]*\)"}$')
+	[ -s "$work/problems" ] || states verdict "$verdict" "$status"
+	case $verdict-$manifest in
+	interrupted-null | complete-?[0-9a-f]* | partial-?[0-9a-f]*) ;;
+	*) problem statement 'the verdict of custody/000000.json does not go with its manifest' ;;
+	esac
+	if grep -q ',"receipt":{"artifacts":' custody/000000.json; then
+		states 'a receipt for' "$(stated '.*,"prefix":"\([^"]*\)","receipt_version":.*')" "$place_stated"
+		if [ "$manifest" != null ]; then
+			states 'a receipt for manifest' "$(stated '.*,"manifest_sha256":\([^,]*\),"manifest_version_id":.*')" "$manifest"
+			states 'a receipt for chain' "$(stated '.*,"chain_head":"\([0-9a-f]*\)","ended_utc_ns":.*')" "$head"
+		fi
+	fi
+	stated '.*,"objects":\[\(.*\)\],"operator":.*' | sed 's/},{"key":/}\
+{"key":/g' | sed -n 's/^{"key":"\([^"]*\)",.*,"sha256":"\([0-9a-f]*\)","size":.*/\2  \1/p' >"$work/stated"
+	grep -v '  custody/000000\.json$' SHA256SUMS | cmp -s - "$work/stated" ||
+		problem statement 'custody/000000.json lists other objects than SHA256SUMS'
+}
+
+# What is to be said of the seal when nothing is wrong.
+tell_seal() {
+	if [ -z "$sealed_by" ]; then
+		echo 'not sealed: nobody signed what is here'
+		grep -Ex "$of_the_seal" "$work/listed" | sed 's/^/not looked into: /'
+		return
+	fi
+	! listed SHA256SUMS.tsr || echo 'not looked into: SHA256SUMS.tsr'
+	if [ -n "$trusted" ]; then
+		printf 'sealed by the trusted key %s\n' "$sealed_by"
+	else
+		printf 'sealed by a key that is not trusted (%s): it lies beside, and proves only that all parts fit together\n' "$sealed_by"
+	fi
+}
+
 # --- The whole. ---
 
 main() {
-	[ $# -eq 1 ] || die 2 'usage: verify.sh DIR'
+	[ $# -eq 1 ] || [ $# -eq 2 ] || die 2 'usage: verify.sh DIR [pubkey.pem]'
 	for tool in awk cat cmp comm cut find grep head mkfifo mktemp od rm sed sha256sum sort tail tar tee tr uniq wc zstd; do
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed"
 	done
@@ -624,20 +762,32 @@ main() {
 	*'GNU tar'*) ;;
 	*) die 1 'tar is not GNU tar' ;;
 	esac
-	[ -d "$1" ] || die 2 'usage: verify.sh DIR; what is named is no folder'
+	[ -d "$1" ] || die 2 'usage: verify.sh DIR [pubkey.pem]; what is named is no folder'
+	trusted=${2:-}
+	if [ -n "$trusted" ] || [ -e "$1/SHA256SUMS" ]; then
+		command -v openssl >/dev/null || die 1 'openssl is not installed'
+	fi
 	work=$(mktemp -d) || die 1 'no temporary folder can be made'
 	trap 'rm -rf -- "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
+	# It is named with its folder, so that no name of a file is an option.
+	case $trusted in
+	'' | /*) ;;
+	*) trusted=./$trusted ;;
+	esac
+	[ -z "$trusted" ] || public_key "$trusted" >"$work/trusted" ||
+		die 2 "the second argument is no file with a public key of the curve P-256"
 	case $1 in
 	/*) cd "$1" ;;
 	*) cd "./$1" ;;
 	esac || die 2 'the folder can not be entered'
 	mkdir "$work/empty"
 	ulimit -f "$max_list_blocks"
-	for list in problems chain records streams evidence memory beyond gaps; do : >"$work/$list"; done
-	sealed=no status=interrupted prefix='' end_block=0 m_inventory=''
+	for list in problems chain records streams evidence memory beyond gaps sums failed; do : >"$work/$list"; done
+	sealed=no status=interrupted prefix='' head='' end_block=0 m_inventory='' sealed_by=''
 	list
 	verify
+	check_seal
 	if [ -s "$work/problems" ]; then
 		cat "$work/problems"
 		echo altered
@@ -645,8 +795,7 @@ main() {
 	fi
 	sed 's/$/ is missing: it did not arrive before the run was cut, or was removed/' "$work/gaps"
 	cut -d ' ' -f 2 "$work/beyond" | sed 's/^/beyond the gap, whole, but not of the verified prefix: /'
-	# Objects that were added after the run have their own proof.
-	grep -Ex "$of_the_seal" "$work/listed" | sed 's/^/not looked into: /'
+	tell_seal
 	printf '%s: %s, %s segments, head %s\n' "$status" "$prefix" "$(wc -l <"$work/records" | tr -d ' ')" "$head"
 	case $status in
 	complete) exit 0 ;;
@@ -655,7 +804,8 @@ main() {
 	esac
 }
 
-of_the_seal='SHA256SUMS(\.sig|\.tsr)?|pubkey\.pem|custody/[0-9]{6}\.json'
+of_the_seal='SHA256SUMS(\.sig|\.tsr)?|pubkey\.pem|custody/000000\.json'
+of_the_sums="CHAIN|manifest\.json|custody/000000\.json|$segment"
 
 verify() {
 	! listed manifest.json || read_manifest

@@ -136,3 +136,67 @@ impl PrivateKey {
         PublicKey(*self.0.verifying_key())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEALER: &[u8] = include_bytes!("../vectors/keys/sealer.pem");
+    const SEALER_PUBLIC: &[u8] = include_bytes!("../vectors/keys/sealer.pub.pem");
+    const OTHER: &[u8] = include_bytes!("../vectors/keys/other.pem");
+    const OTHER_PUBLIC: &[u8] = include_bytes!("../vectors/keys/other.pub.pem");
+    /// What openssl made over `abc` with the key of [`SEALER`]; its `s` is the higher one.
+    const BY_OPENSSL: &str = "3046022100c687f922a597f9e682c9191c504d15e09aef326597430bb7ea944374f2aae5e7\
+         022100ce74c4db46eeb7e24c5abb5ae2cfcb68ed1b3c649be805a7151550a3b8b9063a";
+
+    #[test]
+    fn keys_of_openssl_are_read_and_written_again() {
+        for (private, public) in [(SEALER, SEALER_PUBLIC), (OTHER, OTHER_PUBLIC)] {
+            let key = PrivateKey::from_pem(private).unwrap().public_key();
+            assert_eq!(key.to_pem().unwrap().as_bytes(), public);
+            assert_eq!(PublicKey::from_pem(public).unwrap(), key);
+            assert_eq!(PublicKey::from_der(&key.to_der().unwrap()).unwrap(), key);
+        }
+        let printed = "3e563fe9443877538f73abd64bc64aacc698931c967f3d03407d0d127ec3ce7f";
+        let key = PublicKey::from_pem(SEALER_PUBLIC).unwrap();
+        assert_eq!(key.fingerprint().unwrap().to_string(), printed);
+    }
+
+    #[test]
+    fn a_signature_fits_one_key_and_one_text() {
+        let (sealer, other) = (
+            PrivateKey::from_pem(SEALER).unwrap(),
+            PublicKey::from_pem(OTHER_PUBLIC).unwrap(),
+        );
+        let key = sealer.public_key();
+        let by_openssl = hex::decode(BY_OPENSSL).unwrap();
+        let own = sealer.sign(b"abc").unwrap();
+        assert_eq!(own, sealer.sign(b"abc").unwrap());
+        for signature in [by_openssl, own] {
+            assert_eq!(key.verify(b"abc", &signature), Ok(()));
+            assert_eq!(key.verify(b"abd", &signature), Err(SignatureError::Wrong));
+            assert_eq!(other.verify(b"abc", &signature), Err(SignatureError::Wrong));
+            let longer = [&signature[..], b"0"].concat();
+            let shorter = &signature[..signature.len() - 1];
+            for wrong in [&longer[..], shorter, &[]] {
+                let error = key.verify(b"abc", wrong).unwrap_err();
+                assert_eq!(error, SignatureError::Malformed);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_says_how_to_make_one() {
+        let cut = &SEALER[..SEALER.len() - 40];
+        for wrong in [b"".as_slice(), b"\xff", SEALER_PUBLIC, cut] {
+            let error = PrivateKey::from_pem(wrong).unwrap_err().to_string();
+            assert!(error.contains("openssl genpkey -algorithm EC"), "{error}");
+        }
+        for wrong in [b"".as_slice(), b"\xff", SEALER] {
+            let error = PublicKey::from_pem(wrong).unwrap_err().to_string();
+            assert!(error.contains("openssl pkey"), "{error}");
+        }
+        let key = PrivateKey::from_pem(SEALER).unwrap();
+        assert_eq!(format!("{key:?}"), "PrivateKey(..)");
+    }
+}

@@ -27,16 +27,21 @@ fn script() -> PathBuf {
 }
 
 fn run(folder: &Path) -> Output {
+    run_with(folder, None)
+}
+
+fn run_with(folder: &Path, key: Option<&Path>) -> Output {
     Command::new("sh")
         .arg(script())
         .arg(folder)
+        .args(key)
         .output()
         .unwrap()
 }
 
 /// Whether all that the script needs is there. It says itself what is missing.
 fn ready() -> bool {
-    let output = run(&common::folder().join("valid/minimal/collection"));
+    let output = run(&common::folder().join("valid/sealed/collection"));
     if output.status.code() != Some(1) {
         return true;
     }
@@ -48,7 +53,8 @@ fn ready() -> bool {
 
 /// What is wrong with the script's answer to a vector, if anything.
 fn judge(vector: &Stored) -> Option<String> {
-    let output = run(&vector.collection);
+    let key = vector.expected.key.as_deref().map(common::key);
+    let output = run_with(&vector.collection, key.as_deref());
     let code = output.status.code();
     let exit = Exit::ALL
         .iter()
@@ -63,6 +69,13 @@ fn judge(vector: &Stored) -> Option<String> {
         + &String::from_utf8_lossy(&output.stderr);
     let named = |key: &String| text.contains(&format!("verified prefix: {key}\n"));
     let right = right && vector.expected.beyond_gap.iter().all(named);
+    let state = match vector.expected.seal.as_str() {
+        _ if exit == &Exit::Altered || exit == &Exit::NotACollection => "",
+        "trusted" => "sealed by the trusted key ",
+        "untrusted" => "sealed by a key that is not trusted ",
+        _ => "not sealed",
+    };
+    let right = right && text.contains(state);
     (!right).then(|| {
         format!(
             "{}: {code:?} where {} is due\n{text}",
@@ -145,6 +158,18 @@ fn copy(files: &BTreeMap<String, Vec<u8>>, to: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
+}
+
+#[test]
+fn what_is_no_key_is_a_wrong_use() {
+    if !ready() {
+        return;
+    }
+    let sealed = common::folder().join("valid/sealed/collection");
+    let output = run_with(&sealed, Some(&script()));
+    assert_eq!(output.status.code(), Some(i32::from(Exit::Usage.code())));
+    let another = run_with(&sealed, Some(&common::key("other.pub.pem")));
+    assert_eq!(another.status.code(), Some(i32::from(Exit::Altered.code())));
 }
 
 #[test]

@@ -22,8 +22,18 @@ pub struct Expected {
     /// Keys of segments that are whole, but stand beyond one that is missing.
     #[serde(default)]
     pub beyond_gap: Vec<String>,
+    /// How far the seal can be relied on.
+    #[serde(default = "unsealed")]
+    pub seal: String,
+    /// The key that the reader is told to trust, in the folder `keys`.
+    #[serde(default)]
+    pub key: Option<String>,
     /// `pass` when `packaging/verify.sh` can not see the flaw.
     pub shell: String,
+}
+
+fn unsealed() -> String {
+    "unsealed".to_owned()
 }
 
 /// A vector on disk.
@@ -37,6 +47,11 @@ pub struct Stored {
 /// The folder of the vectors.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+/// Path of a key of the vectors.
+pub fn key(name: &str) -> PathBuf {
+    folder().join("keys").join(name)
 }
 
 /// All vectors of a kind, `valid` or `hostile`.

@@ -34,6 +34,9 @@ pub struct Vector {
     pub verdict: &'static str,
     pub problems: Vec<&'static str>,
     pub beyond_gap: Vec<String>,
+    pub seal: &'static str,
+    /// The key that the reader is told to trust.
+    pub key: Option<&'static str>,
     pub shell: &'static str,
     pub objects: Objects,
 }
@@ -52,6 +55,8 @@ impl Vector {
             verdict,
             problems: Vec::new(),
             beyond_gap: Vec::new(),
+            seal: "unsealed",
+            key: None,
             shell: "pass",
             objects,
         }
@@ -70,6 +75,8 @@ impl Vector {
             verdict: "altered",
             problems: problems.to_vec(),
             beyond_gap: Vec::new(),
+            seal: "unsealed",
+            key: None,
             shell: "fail",
             objects,
         }
@@ -89,6 +96,18 @@ impl Vector {
         vector
     }
 
+    /// The same, with this said of the seal.
+    pub fn with_seal(mut self, state: &'static str) -> Self {
+        self.seal = state;
+        self
+    }
+
+    /// The same, for a reader that trusts this key.
+    pub fn trusting(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
     /// The same, where the flaw is out of reach of `verify.sh`.
     pub fn unseen_by_the_shell(mut self) -> Self {
         self.shell = "pass";
@@ -104,8 +123,14 @@ impl Vector {
             [] => String::new(),
             keys => format!("  \"beyond_gap\": [{}],\n", keys.join(", ")),
         };
+        let optional = |name: &str, value: Option<&str>| match value {
+            Some(value) => format!("  \"{name}\": {},\n", text(value)),
+            None => String::new(),
+        };
+        let seal = optional("seal", Some(self.seal).filter(|seal| *seal != "unsealed"));
+        let key = optional("key", self.key);
         format!(
-            "{{\n  \"about\": {},\n  \"verdict\": {},\n  \"problems\": [{}],\n{beyond}  \"shell\": {}\n}}\n",
+            "{{\n  \"about\": {},\n  \"verdict\": {},\n  \"problems\": [{}],\n{beyond}{seal}{key}  \"shell\": {}\n}}\n",
             text(self.about),
             text(self.verdict),
             problems.join(", "),

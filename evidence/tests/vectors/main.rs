@@ -13,7 +13,9 @@
 mod common;
 
 mod build;
+mod custody;
 mod hostile;
+mod sealing;
 mod valid;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +23,10 @@ use std::fs;
 use std::path::Path;
 
 use build::{Object, Vector};
+use common::Stored;
+use evidence::PublicKey;
 use evidence::objects::Directory;
-use evidence::verify::{Limits, NotVerified, Verdict, verify};
+use evidence::verify::{Limits, NotVerified, Verdict, verify_sealed};
 
 const WRITE: &str = "EXHIBIT_WRITE_VECTORS";
 
@@ -82,12 +86,18 @@ struct Found {
     codes: BTreeSet<&'static str>,
     /// Beside a problem it does not matter what stands beyond a gap.
     beyond_gap: Vec<String>,
+    seal: String,
     messages: String,
 }
 
-fn found(collection: &Path) -> Found {
-    let objects = Directory::new(collection);
-    match verify(&objects, &Limits::default(), &|_| {}) {
+fn found(vector: &Stored) -> Found {
+    let objects = Directory::new(&vector.collection);
+    let trusted = vector.expected.key.as_ref().map(|key| {
+        let pem = fs::read(common::key(key)).unwrap();
+        PublicKey::from_pem(&pem).unwrap()
+    });
+    let limits = Limits::default();
+    match verify_sealed(&objects, &limits, trusted.as_ref(), &|_| {}, &mut ()) {
         Ok(mut report) => {
             if report.verdict == Verdict::Altered {
                 report.beyond_gap.clear();
@@ -99,10 +109,12 @@ fn found(collection: &Path) -> Found {
                 codes: codes.collect(),
                 messages: messages.join("\n  "),
                 beyond_gap: report.beyond_gap,
+                seal: format!("{:?}", report.seal.state).to_lowercase(),
             }
         }
         Err(NotVerified::NotACollection) => Found {
             verdict: "not-a-collection".to_owned(),
+            seal: "unsealed".to_owned(),
             ..Found::default()
         },
         Err(error) => Found {
@@ -115,18 +127,19 @@ fn found(collection: &Path) -> Found {
 fn judge(kind: &str) {
     let mut wrong = Vec::new();
     for vector in common::stored(kind) {
-        let found = found(&vector.collection);
+        let found = found(&vector);
         let problems: BTreeSet<&str> = vector
             .expected
             .problems
             .iter()
             .map(String::as_str)
             .collect();
-        let told = (&found.verdict, &found.codes, &found.beyond_gap);
+        let told = (&found.verdict, &found.codes, &found.beyond_gap, &found.seal);
         let expected = (
             &vector.expected.verdict,
             &problems,
             &vector.expected.beyond_gap,
+            &vector.expected.seal,
         );
         if told != expected {
             wrong.push(format!(

@@ -5,9 +5,16 @@ use evidence::keys::Stream;
 use evidence::manifest::{Completeness, Outcome};
 use evidence::member::{Kind, Member};
 
-use crate::build::{Archive, Collection, Object, Objects, Vector, item, pack};
+use crate::build::{Archive, Collection, Objects, Vector, item, pack};
+use crate::sealing::{self, Seal};
 
 pub fn all() -> Vec<Vector> {
+    let mut all = runs();
+    all.extend(sealed());
+    all
+}
+
+fn runs() -> Vec<Vector> {
     vec![
         Vector::valid(
             "minimal",
@@ -62,12 +69,6 @@ pub fn all() -> Vec<Vector> {
             "partial",
             "Memory ends within a range, and the manifest says that it is partial.",
             memory_partial(),
-        ),
-        Vector::valid(
-            "sealed",
-            "complete",
-            "Objects that the seal and the custody added afterwards.",
-            sealed(),
         ),
         Vector::valid(
             "interrupted",
@@ -316,20 +317,6 @@ fn memory_partial() -> Objects {
     collection.end_with(&manifest)
 }
 
-fn sealed() -> Objects {
-    let mut objects = minimal();
-    for key in [
-        "SHA256SUMS",
-        "SHA256SUMS.sig",
-        "pubkey.pem",
-        "custody/000001.json",
-    ] {
-        let text = format!("{key} is not looked into\n").into_bytes();
-        objects.insert(key.to_owned(), Object::Bytes(text));
-    }
-    objects
-}
-
 /// The usual evidence, ended `keep` bytes into its second segment.
 fn interrupted(keep: usize) -> Objects {
     let archive = Archive::usual().end();
@@ -388,4 +375,60 @@ fn gap_in_memory() -> Objects {
         collection.segment(Stream::Memory, piece);
     }
     collection.cut_without(Stream::Memory, &[1])
+}
+
+fn sealed() -> Vec<Vector> {
+    let by_sealer = |objects: Objects| Seal::of(objects).stored();
+    let of_kms = |mut objects: Objects| {
+        sealing::exchange_s(sealing::bytes(&mut objects, "SHA256SUMS.sig"));
+        objects
+    };
+    vec![
+        Vector::valid(
+            "sealed",
+            "complete",
+            "Sealed and signed; the reader trusts no key.",
+            by_sealer(minimal()),
+        )
+        .with_seal("untrusted"),
+        Vector::valid(
+            "sealed-and-trusted",
+            "complete",
+            "Sealed and signed by the key that the reader trusts, with a time stamp that nobody looks into.",
+            sealing::with(by_sealer(several_segments()), "SHA256SUMS.tsr", b"time stamp"),
+        )
+        .with_seal("trusted")
+        .trusting("sealer.pub.pem"),
+        Vector::valid(
+            "sealed-with-the-other-s",
+            "complete",
+            "A signature with the other of the two values of s, as a key service may make it.",
+            of_kms(by_sealer(two_streams())),
+        )
+        .with_seal("trusted")
+        .trusting("sealer.pub.pem"),
+        Vector::valid(
+            "sealed-partial",
+            "partial",
+            "The statement has the receipt, what the store showed, and an operator that is not ASCII.",
+            Seal::of(partial()).with_receipt().stored(),
+        )
+        .with_seal("untrusted"),
+        Vector::with_gap(
+            "sealed-interrupted",
+            Stream::Evidence,
+            &[3],
+            "A run that was cut, sealed as it is: what stands beyond the gap is sealed, too.",
+            by_sealer(interrupted_gap(&[2, 4, 5])),
+        )
+        .with_seal("untrusted"),
+        Vector::valid(
+            "seal-unfinished",
+            "complete",
+            "SHA256SUMS is stored last: without it the other objects of a seal are not looked into.",
+            ["pubkey.pem", "custody/000000.json"]
+                .into_iter()
+                .fold(minimal(), |objects, key| sealing::with(objects, key, b"any\n")),
+        ),
+    ]
 }

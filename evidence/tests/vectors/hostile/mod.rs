@@ -6,6 +6,8 @@ mod inventory;
 mod manifest;
 mod memory;
 mod objects;
+mod seal;
+mod statement;
 mod tar;
 
 use crate::build::Vector;
@@ -19,6 +21,8 @@ pub fn all() -> Vec<Vector> {
         memory::all(),
         tar::all(),
         inventory::all(),
+        seal::all(),
+        statement::all(),
     ]
     .into_iter()
     .flatten()

@@ -321,9 +321,9 @@ fn segment_extra() -> Objects {
 fn segment_is_symlink() -> Objects {
     let mut objects = usual();
     let segment = objects
-        .insert(key(1), Object::Link("../SHA256SUMS"))
+        .insert(key(1), Object::Link("../pubkey.pem"))
         .unwrap();
-    objects.insert("SHA256SUMS".to_owned(), segment);
+    objects.insert("pubkey.pem".to_owned(), segment);
     objects
 }
 

@@ -18,13 +18,21 @@ fn valid() -> String {
     let mut custody = Custody::new(CASE.parse().unwrap());
     let collection = "IR-2026-17/i-0a1b2c3d4e5f60718/20260314T150926Z-5f3a";
     let acts = [
-        ("2026-03-14T15:00:00Z", "j.doe", json!({"kind": "opened", "reason": "GuardDuty finding"})),
+        (
+            "2026-03-14T15:00:00Z",
+            "j.doe",
+            json!({"kind": "opened", "reason": "GuardDuty finding"}),
+        ),
         (
             "2026-03-14T15:02:10.25Z",
             "arn:aws:sts::111122223333:assumed-role/responder/j.doe",
             json!({"kind": "collected", "collection": collection, "exit_code": 3, "lost": [null, {"b": -1, "a": true}]}),
         ),
-        ("2026-03-14T16:20:00.5Z", "J\u{f6}rg \"\\\u{1f50f}\u{7f}", json!({"kind": "sealed", "collection": collection})),
+        (
+            "2026-03-14T16:20:00.5Z",
+            "J\u{f6}rg \"\\\u{1f50f}\u{7f}",
+            json!({"kind": "sealed", "collection": collection}),
+        ),
         ("2026-03-14T16:20:00.5Z", "", json!({"kind": ""})),
     ];
     for (time, operator, act) in acts {
@@ -47,23 +55,62 @@ fn journals() -> BTreeMap<&'static str, (String, &'static str)> {
         ("empty", (String::new(), "valid")),
         ("first-records-only", (lines[..2].concat(), "valid")),
         ("edited", (replaced("GuardDuty", "guardduty"), "previous")),
-        ("reordered", ([lines[0], lines[2], lines[1], lines[3]].concat(), "number")),
+        (
+            "reordered",
+            ([lines[0], lines[2], lines[1], lines[3]].concat(), "number"),
+        ),
         ("removed-first", (lines[1..].concat(), "number")),
-        ("removed-middle", ([lines[0], lines[2], lines[3]].concat(), "number")),
+        (
+            "removed-middle",
+            ([lines[0], lines[2], lines[3]].concat(), "number"),
+        ),
         ("twice", ([lines[0], lines[0]].concat(), "number")),
-        ("number-edited", (replaced("\"number\":1,", "\"number\":2,"), "number")),
-        ("other-case", (text.replace("\"case\":\"IR-2026-17\"", "\"case\":\"IR-2026-18\""), "case")),
+        (
+            "number-edited",
+            (replaced("\"number\":1,", "\"number\":2,"), "number"),
+        ),
+        (
+            "other-case",
+            (
+                text.replace("\"case\":\"IR-2026-17\"", "\"case\":\"IR-2026-18\""),
+                "case",
+            ),
+        ),
         ("cut", (text[..text.len() - 20].to_owned(), "torn")),
         ("cut-newline", (text.trim_end().to_owned(), "torn")),
         ("cut-first", (lines[0][..9].to_owned(), "torn")),
-        ("edited-and-cut", (replaced("GuardDuty", "guardduty").trim_end().to_owned(), "previous")),
-        ("white-space", (replaced("\"number\":0", "\"number\": 0"), "record")),
+        (
+            "edited-and-cut",
+            (
+                replaced("GuardDuty", "guardduty").trim_end().to_owned(),
+                "previous",
+            ),
+        ),
+        (
+            "white-space",
+            (replaced("\"number\":0", "\"number\": 0"), "record"),
+        ),
         ("not-ascii", (replaced("\\u00f6", "\u{f6}"), "record")),
-        ("upper-case-escape", (replaced("\\u00f6", "\\u00F6"), "record")),
-        ("fraction", (replaced("\"exit_code\":3", "\"exit_code\":3.0"), "record")),
-        ("time-with-offset", (replaced("15:00:00Z", "15:00:00+00:00"), "record")),
-        ("without-kind", (replaced("\"kind\":\"opened\",", ""), "record")),
-        ("unknown-field", (replaced("{\"case\"", "{\"also\":1,\"case\""), "record")),
+        (
+            "upper-case-escape",
+            (replaced("\\u00f6", "\\u00F6"), "record"),
+        ),
+        (
+            "fraction",
+            (replaced("\"exit_code\":3", "\"exit_code\":3.0"), "record"),
+        ),
+        (
+            "time-with-offset",
+            (replaced("15:00:00Z", "15:00:00+00:00"), "record"),
+        ),
+        (
+            "without-kind",
+            (replaced("\"kind\":\"opened\",", ""), "record"),
+        ),
+        (
+            "unknown-field",
+            (replaced("{\"case\"", "{\"also\":1,\"case\""), "record"),
+        ),
         ("empty-line", (replaced("\n", "\n\n"), "record")),
         ("of-dos", (text.replace('\n', "\r\n"), "record")),
     ])
@@ -116,7 +163,10 @@ fn journals_of_custody_are_reproducible_and_judged_as_they_should() {
     assert_eq!(files.len(), journals.len());
     for (name, (text, answer)) in journals {
         let file = format!("{name}.jsonl");
-        assert!(files[&file] == text.as_bytes(), "{name}: {WRITE}=1 writes it anew");
+        assert!(
+            files[&file] == text.as_bytes(),
+            "{name}: {WRITE}=1 writes it anew"
+        );
         assert_eq!(expected[&file], judged(text.as_bytes()), "{name}");
         assert_eq!(expected[&file]["answer"], answer, "{name}");
     }

@@ -135,7 +135,11 @@ impl Seal {
 pub fn sign(objects: Objects, sums: &str, name: &str) -> Objects {
     let key = key(name);
     let objects = with(objects, "SHA256SUMS", sums.as_bytes());
-    let objects = with(objects, "SHA256SUMS.sig", &key.sign(sums.as_bytes()).unwrap());
+    let objects = with(
+        objects,
+        "SHA256SUMS.sig",
+        &key.sign(sums.as_bytes()).unwrap(),
+    );
     let public = key.public_key().to_pem().unwrap();
     with(objects, "pubkey.pem", public.as_bytes())
 }

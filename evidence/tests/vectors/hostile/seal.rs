@@ -136,39 +136,57 @@ fn sums() -> Vec<Vector> {
                 format!("{before}{}{last}", line(&segment(3)))
             }),
         ),
-        refused("seal-sums-path-leaves", "A key leaves the collection.", &|sums| {
-            format!("{}{sums}", line("../x"))
-        }),
-        refused("seal-sums-path-absolute", "A key is an absolute path.", &|sums| {
-            format!("{}{sums}", line("/etc/hostname"))
-        }),
-        refused("seal-sums-lists-the-key", "SHA256SUMS lists pubkey.pem.", &|sums| {
-            sums.to_owned() + &line("pubkey.pem")
-        }),
-        refused("seal-sums-line-twice", "A line stands there twice.", &|sums| {
-            first(sums) + sums
-        }),
-        refused("seal-sums-not-sorted", "The first line stands last.", &|sums| {
-            sums.replacen(&first(sums), "", 1) + &first(sums)
-        }),
+        refused(
+            "seal-sums-path-leaves",
+            "A key leaves the collection.",
+            &|sums| format!("{}{sums}", line("../x")),
+        ),
+        refused(
+            "seal-sums-path-absolute",
+            "A key is an absolute path.",
+            &|sums| format!("{}{sums}", line("/etc/hostname")),
+        ),
+        refused(
+            "seal-sums-lists-the-key",
+            "SHA256SUMS lists pubkey.pem.",
+            &|sums| sums.to_owned() + &line("pubkey.pem"),
+        ),
+        refused(
+            "seal-sums-line-twice",
+            "A line stands there twice.",
+            &|sums| first(sums) + sums,
+        ),
+        refused(
+            "seal-sums-not-sorted",
+            "The first line stands last.",
+            &|sums| sums.replacen(&first(sums), "", 1) + &first(sums),
+        ),
         refused("seal-sums-binary", "The form of `sha256sum -b`.", &|sums| {
             sums.replace("  ", " *")
         }),
-        refused("seal-sums-escaped", "The form that `sha256sum` has for odd names.", &|sums| {
-            format!("\\{sums}")
-        }),
-        refused("seal-sums-of-dos", "Lines end in the manner of DOS.", &|sums| {
-            sums.replace('\n', "\r\n")
-        }),
+        refused(
+            "seal-sums-escaped",
+            "The form that `sha256sum` has for odd names.",
+            &|sums| format!("\\{sums}"),
+        ),
+        refused(
+            "seal-sums-of-dos",
+            "Lines end in the manner of DOS.",
+            &|sums| sums.replace('\n', "\r\n"),
+        ),
         refused("seal-sums-upper-case", "Hashes are upper case.", &|sums| {
             sums.split_inclusive('\n')
                 .map(|line| line[..64].to_uppercase() + &line[64..])
                 .collect()
         }),
-        refused("seal-sums-empty", "SHA256SUMS has no line.", &|_| String::new()),
-        refused("seal-sums-cut", "SHA256SUMS has no newline at its end.", &|sums| {
-            sums.trim_end().to_owned()
+        refused("seal-sums-empty", "SHA256SUMS has no line.", &|_| {
+            String::new()
         }),
+        refused(
+            "seal-sums-cut",
+            "SHA256SUMS has no newline at its end.",
+            &|sums| sums.trim_end().to_owned(),
+        ),
         broken(
             "seal-sums-is-symlink",
             &["unreadable"],
@@ -185,7 +203,9 @@ fn signature() -> Vec<Vector> {
     let edited = |edit: &dyn Fn(&mut Vec<u8>)| edited(sealed(), "SHA256SUMS.sig", edit);
     let by_other = {
         let mut objects = sealed();
-        let signature = key("other.pem").sign(bytes(&mut objects, "SHA256SUMS")).unwrap();
+        let signature = key("other.pem")
+            .sign(bytes(&mut objects, "SHA256SUMS"))
+            .unwrap();
         with(objects, "SHA256SUMS.sig", &signature)
     };
     let with_key = |pem: &[u8]| with(sealed(), "pubkey.pem", pem);

@@ -19,7 +19,12 @@ fn complete() -> Seal {
     Seal::of(Collection::in_three(&archive).end(&archive))
 }
 
-fn broken(name: &'static str, problem: &'static str, about: &'static str, objects: Objects) -> Vector {
+fn broken(
+    name: &'static str,
+    problem: &'static str,
+    about: &'static str,
+    objects: Objects,
+) -> Vector {
     Vector::altered(name, &[problem], about, objects).with_seal("broken")
 }
 

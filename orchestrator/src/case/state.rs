@@ -456,6 +456,7 @@ fn nothing(invocation: &Invocation) -> String {
         Some(61) => Some("the agent there has another SHA-256 than agent.sha256: it was not run"),
         Some(62) => Some("the agent can not be fetched"),
         Some(63) => Some("the instance has no place in memory that allows execution"),
+        Some(65) => Some("the instance lacks a program that the document needs"),
         Some(64) => Some("the configuration that was sent is malformed"),
         _ => None,
     };

@@ -76,7 +76,7 @@ enum Command {
     Collect(Box<collect::Arguments>),
     /// Go on with what was begun
     Resume(collect::ResumeArguments),
-    /// End what is under way: the agents seal what they have
+    /// End what is under way; what has arrived stays usable
     Cancel(collect::CancelArguments),
     /// Say how far a case is
     Status(status::Arguments),

@@ -30,20 +30,27 @@ impl Agent {
     /// When it cannot be built.
     pub fn built() -> Result<Self> {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-        if let Some(program) = PROGRAM.get() {
+        Self::once(&PROGRAM, || match std::env::var_os(AGENT_VARIABLE) {
+            Some(program) => Ok(program.into()),
+            None => fresh("exhibit-agent"),
+        })
+    }
+
+    /// The responder's program, `exhibit`, in the same kind of environment.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn exhibit() -> Result<Self> {
+        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+        Self::once(&PROGRAM, || fresh("exhibit"))
+    }
+
+    fn once(known: &OnceLock<PathBuf>, find: impl FnOnce() -> Result<PathBuf>) -> Result<Self> {
+        if let Some(program) = known.get() {
             return Ok(Self::at(program));
         }
-        let program = match std::env::var_os(AGENT_VARIABLE) {
-            Some(program) => program.into(),
-            None => {
-                let program = profile_dir()?.join("exhibit-agent");
-                if !is_fresh(&program) {
-                    build(&program)?;
-                }
-                program
-            }
-        };
-        Ok(Self::at(PROGRAM.get_or_init(|| program)))
+        let found = find()?;
+        Ok(Self::at(known.get_or_init(|| found)))
     }
 
     /// Any program in the agent's place.
@@ -132,6 +139,17 @@ fn is_fresh(program: &Path) -> bool {
     sources.all(|source| changed(&source).is_some_and(|changed| changed <= built))
 }
 
+/// The program, built when it is absent or older than its sources.
+fn fresh(name: &str) -> Result<PathBuf> {
+    let program = profile_dir()?.join(name);
+    if !is_fresh(&program) {
+        build(&program)?;
+    }
+    Ok(program)
+}
+
+/// Builds all of the workspace as `cargo test` does: another choice of packages would mean other features of what they
+/// depend on, and all of that once more.
 fn build(program: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = match profile_dir()?.file_name().and_then(|name| name.to_str()) {
@@ -142,10 +160,9 @@ fn build(program: &Path) -> Result<()> {
     command.args([
         "build",
         "--quiet",
-        "--package",
-        "exhibit-agent",
-        "--bin",
-        "exhibit-agent",
+        "--workspace",
+        "--bins",
+        "--tests",
         "--profile",
         &profile,
     ]);

@@ -99,15 +99,33 @@ impl Cloud {
         )
     }
 
+    /// Makes so many running Linux instances with these tags; returns their ids.
+    pub fn run_instances(&self, account: &str, tags: &[(&str, &str)], count: usize) -> Vec<String> {
+        let plain = Ec2::new(account);
+        let ec2 = tags
+            .iter()
+            .fold(plain, |ec2, (key, value)| ec2.tag(key, value));
+        self.launch(&ec2, count)
+    }
+
     /// Makes an instance; returns its id.
     pub fn ec2(&self, ec2: &Ec2) -> String {
+        let id = self.launch(ec2, 1).remove(0);
+        if ec2.stopped {
+            let form = [pair("Action", "StopInstances"), pair("InstanceId.1", &id)];
+            self.front.ec2.ask(&ec2.account, &form);
+        }
+        id
+    }
+
+    fn launch(&self, ec2: &Ec2, count: usize) -> Vec<String> {
         let image = if ec2.windows { WINDOWS } else { LINUX };
         let mut form = vec![
             pair("Action", "RunInstances"),
             pair("ImageId", image),
             pair("InstanceType", "m5.large"),
-            pair("MinCount", "1"),
-            pair("MaxCount", "1"),
+            pair("MinCount", &count.to_string()),
+            pair("MaxCount", &count.to_string()),
         ];
         if !ec2.tags.is_empty() {
             form.push(pair("TagSpecification.1.ResourceType", "instance"));
@@ -118,12 +136,8 @@ impl Cloud {
             form.push((format!("{tag}.Value"), value.clone()));
         }
         let answer = self.front.ec2.ask(&ec2.account, &form);
-        let id = elements(&answer, "instanceId")[0].to_string();
-        if ec2.stopped {
-            let form = [pair("Action", "StopInstances"), pair("InstanceId.1", &id)];
-            self.front.ec2.ask(&ec2.account, &form);
-        }
-        id
+        let ids = elements(&answer, "instanceId");
+        ids.iter().map(ToString::to_string).collect()
     }
 
     /// Makes a volume and attaches it; returns its id.

@@ -1,7 +1,7 @@
 //! A step's script really runs here, as the SSM agent runs it: with `sh`, in `/`, in a process group of its own.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,11 +36,13 @@ pub(super) enum Stop {
 }
 
 impl Running {
-    pub(super) fn start(script: &str, env: &[(String, String)]) -> io::Result<Self> {
+    pub(super) fn start(script: &str, env: &[(String, String)], noise: &str) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("_script.sh");
         fs::write(&file, script)?;
         let output = |name: &str| File::create(folder.path().join(name));
+        let mut stdout = output("stdout")?;
+        stdout.write_all(noise.as_bytes())?;
         let child = shell(&file)
             .env_clear()
             .env("PATH", PATH)
@@ -48,7 +50,7 @@ impl Running {
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(output("stdout")?)
+            .stdout(stdout)
             .stderr(output("stderr")?)
             .spawn()?;
         Ok(Self {

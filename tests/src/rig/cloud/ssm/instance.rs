@@ -37,6 +37,8 @@ pub struct Runner {
     /// Beside `PATH` and the agent's own variables: endpoints, credentials.
     pub env: Vec<(String, String)>,
     pub fate: Fate,
+    /// What the host puts in front of the output: whoever is root there can.
+    pub noise: String,
     /// How long a second of the document's `timeoutSeconds` lasts.
     pub second: Duration,
 }
@@ -114,6 +116,7 @@ impl Runner {
         Self {
             env: env.iter().map(owned).collect(),
             fate: Fate::Delivered,
+            noise: String::new(),
             second: Duration::from_secs(1),
         }
     }
@@ -122,6 +125,13 @@ impl Runner {
     #[must_use]
     pub fn fate(mut self, fate: Fate) -> Self {
         self.fate = fate;
+        self
+    }
+
+    /// With this in front of the output.
+    #[must_use]
+    pub fn noise(mut self, noise: &str) -> Self {
+        self.noise = noise.into();
         self
     }
 }

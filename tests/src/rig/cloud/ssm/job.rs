@@ -129,7 +129,7 @@ impl Job {
             plugin.stderr = format!("Plugin {} is not supported by this rig", step.action);
             return plugin.end("Failed", "Failed", 1);
         }
-        match Running::start(&step.script, &order.env) {
+        match Running::start(&step.script, &order.env, &order.runner.noise) {
             Ok(running) => self.state.lock().unwrap().running = Some(running),
             Err(error) => {
                 plugin.stderr = format!("failed to run commands: {error}");

@@ -1,0 +1,46 @@
+//! The built program, asked about itself.
+
+#![allow(clippy::unwrap_used, reason = "tests say what went wrong by failing")]
+
+use std::process::Command;
+
+fn answer(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exhibit-agent"));
+    let output = command.args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn help_manual_and_completions_know_each_command() {
+    let (code, help) = answer(&["--help"]);
+    assert!(
+        code == Some(0) && help.contains("Examples:") && help.contains("Exit codes:"),
+        "{help}"
+    );
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .map_while(|line| line.split_whitespace().next())
+        .collect();
+    assert!(
+        commands.contains(&"collect") && commands.len() > 5,
+        "{commands:?}"
+    );
+    let ((_, manual), (_, completions)) = (answer(&["man"]), answer(&["completions", "bash"]));
+    for command in commands.iter().filter(|command| **command != "help") {
+        assert!(
+            manual
+                .to_lowercase()
+                .contains(&format!(".sh exhibit-agent {command}")),
+            "man: {command}"
+        );
+        assert!(completions.contains(command), "completions: {command}");
+    }
+}
+
+#[test]
+fn a_command_line_that_means_nothing_ends_with_2() {
+    for wrong in [&[][..], &["--no-such-option"], &["no-such-command"]] {
+        assert_eq!(answer(wrong).0, Some(2), "{wrong:?}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The chain of custody: what the journal says stands in the bucket, and two journals of one case are noticed.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{BUCKET, Bench};
+
+#[test]
+fn every_record_is_an_object_with_the_hash_of_the_one_before() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    bench.open("IR-7");
+    bench
+        .run(&["collect", "--case", "IR-7", "--instance", &instance])
+        .expect(0);
+    bench.run(&["verify", "IR-7"]).expect(0);
+    bench.run(&["seal", "IR-7"]).expect(0);
+    let to = bench.path("copy");
+    bench
+        .run(&["fetch", "IR-7", "--to", to.to_str().unwrap()])
+        .expect(0);
+    let journal = fs::read_to_string(bench.path("cases/IR-7/journal.jsonl")).unwrap();
+    let kinds: Vec<String> = bench
+        .journal("IR-7")
+        .iter()
+        .map(|record| record["event"]["kind"].as_str().unwrap().to_owned())
+        .collect();
+    for kind in [
+        "opened",
+        "requested",
+        "authorised",
+        "sending",
+        "sent",
+        "started",
+        "ended",
+        "withdrawn",
+        "verified",
+        "sealing",
+        "sealed",
+        "accessed",
+    ] {
+        assert!(
+            kinds.iter().any(|found| found == kind),
+            "no {kind} in {kinds:?}"
+        );
+    }
+    for (number, line) in journal.split_inclusive('\n').enumerate() {
+        let stored = bench
+            .cloud
+            .moto()
+            .read(BUCKET, &format!("cases/IR-7/custody/{number:06}.json"));
+        assert_eq!(String::from_utf8(stored).unwrap(), line);
+    }
+    // One record of the copy is edited: offline, without the journal, it is noticed.
+    let record = to.join("custody/000000.json");
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("GuardDuty 1234", "GuardDuty 1235")).unwrap();
+    let report = bench
+        .run(&["verify", "--offline", to.to_str().unwrap()])
+        .expect(20)
+        .json();
+    assert_eq!(
+        report["custody_problems"].as_array().unwrap().len(),
+        1,
+        "{report:#}"
+    );
+}
+
+#[test]
+fn two_orchestrators_on_one_case_are_noticed_here_and_elsewhere() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    bench.open("IR-7");
+    let journal = bench.path("cases/IR-7/journal.jsonl");
+    // Another process has the journal.
+    let mut holder = Command::new("flock")
+        .arg(&journal)
+        .args(["-c", "sleep 30"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let busy = bench
+        .run(&["collect", "--case", "IR-7", "--instance", &instance])
+        .expect(37);
+    assert!(busy.stderr.contains("another `exhibit`"), "{}", busy.stderr);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // Another machine went on with the case: its copy of the journal is older than the bucket.
+    let old = fs::read(&journal).unwrap();
+    bench.run(&["verify", "IR-7"]).expect(0);
+    bench
+        .run(&["collect", "--case", "IR-7", "--instance", &instance])
+        .expect(0);
+    fs::write(&journal, old).unwrap();
+    let busy = bench.run(&["verify", "IR-7"]).expect(37);
+    assert!(
+        busy.stderr.contains("this journal lacks"),
+        "{}",
+        busy.stderr
+    );
+    // And a case of this name can not be opened anew, wherever its journal is.
+    fs::remove_dir_all(bench.path("cases/IR-7")).unwrap();
+    let exists = bench
+        .run(&["case", "open", "IR-7", "--reason", "again"])
+        .expect(35);
+    assert!(
+        exists.stderr.contains("the bucket has a case"),
+        "{}",
+        exists.stderr
+    );
+    assert!(!journal.exists());
+}
+
+#[test]
+fn cases_are_listed_and_shown() {
+    let Some(bench) = Bench::start() else { return };
+    bench.open("IR-7");
+    bench.open("IR-8");
+    let list = bench.run(&["case", "list"]).expect(0).json();
+    let names: Vec<&Value> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| &case["case"])
+        .collect();
+    assert_eq!(names, ["IR-7", "IR-8"]);
+    let shown = bench.run(&["case", "show", "IR-7"]).expect(0).json();
+    assert_eq!(shown[0]["event"]["reason"], "GuardDuty 1234");
+    assert_eq!(shown[0]["operator"], "ana");
+    fs::write(bench.path("cases/IR-8/journal.jsonl"), "{}\n").unwrap();
+    let list = bench.run(&["case", "list"]).expect(38).json();
+    assert!(
+        list[1]["damaged"].is_string() && list[0]["damaged"].is_null(),
+        "{list:#}"
+    );
+}

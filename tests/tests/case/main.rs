@@ -1,0 +1,20 @@
+//! Flows of the orchestrator: from an alert to a sealed case, against a cloud that really runs what is sent to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests say what went wrong by failing"
+)]
+
+mod bad_input;
+mod bench;
+mod credentials;
+mod custody;
+mod fleet;
+mod kill;
+mod three;
+
+pub use bench::{BUCKET, Bench, EVIDENCE, SUSPECTS};

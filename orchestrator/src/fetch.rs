@@ -75,7 +75,7 @@ pub(crate) async fn fetch(
 
 /// Whether a key below the case is one that Exhibit writes, and its collection: no other becomes a path here.
 fn place(case: &str, key: &str) -> Option<Option<String>> {
-    if key.starts_with("custody/") && keys::is_of_the_seal(key) {
+    if is_record(key) {
         return Some(None);
     }
     let mut parts = key.splitn(3, '/');
@@ -143,7 +143,8 @@ async fn object(bucket: Bucket, path: PathBuf, version: Version) -> Result<(u64,
     tokio::fs::create_dir_all(folder)
         .await
         .map_err(unwritable)?;
-    let part = path.with_extension("part");
+    let mut part = path.clone().into_os_string();
+    part.push(".part");
     let mut file = tokio::fs::File::create(&part).await.map_err(unwritable)?;
     let gone = || {
         Failure::new(
@@ -199,10 +200,11 @@ mod tests {
 
     #[test]
     fn only_what_exhibit_writes_becomes_a_path() {
-        assert_eq!(place("IR-7", "custody/000000.json"), Some(None));
+        assert_eq!(place("IR-7", "custody/000123.json"), Some(None));
         assert_eq!(place("IR-7", "i-1/c-1/CHAIN"), Some(Some("i-1/c-1".into())));
         for strange in [
             "../x",
+            "custody/1.json",
             "i-1/../../etc/passwd",
             "i-1/c-1/evidence/../../x",
             "i-1/c-1/x",

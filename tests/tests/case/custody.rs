@@ -80,8 +80,9 @@ fn two_orchestrators_on_one_case_are_noticed_here_and_elsewhere() {
     let journal = bench.path("cases/IR-7/journal.jsonl");
     // Another process has the journal.
     let mut holder = Command::new("flock")
+        .arg("--no-fork")
         .arg(&journal)
-        .args(["-c", "sleep 30"])
+        .args(["sleep", "30"])
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));

@@ -245,7 +245,10 @@ fn an_object_without_a_lock_is_named() {
         "PUT",
         &format!("/{BUCKET}/{key}"),
         &query,
-        &[("x-amz-bypass-governance-retention", "true")],
+        &[
+            ("x-amz-bypass-governance-retention", "true"),
+            ("x-amz-sdk-checksum-algorithm", "SHA256"),
+        ],
         nothing.as_bytes(),
     );
     assert_eq!(shortened.status, 200, "{}", shortened.text());

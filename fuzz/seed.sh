@@ -2,7 +2,7 @@
 # Fills corpus/ from the vectors, so that fuzzing starts inside of the format and not before its first magic number.
 set -eu
 cd "$(dirname "$0")"
-for target in chain contents entry frame iomem kcore lime link manifest receipt tar verify; do
+for target in chain contents custody entry frame iomem kcore lime link manifest public_key receipt signature statement sums tar verify; do
 	mkdir -p "corpus/$target"
 done
 
@@ -15,13 +15,18 @@ for collection in ../evidence/vectors/*/*/collection; do
 	name=$(basename "$(dirname "$collection")")
 	[ ! -f "$collection/CHAIN" ] || cp "$collection/CHAIN" "corpus/chain/$name"
 	[ ! -f "$collection/manifest.json" ] || cp "$collection/manifest.json" "corpus/manifest/$name"
+	[ ! -f "$collection/SHA256SUMS" ] || cp "$collection/SHA256SUMS" "corpus/sums/$name"
+	[ ! -f "$collection/SHA256SUMS.sig" ] || cp "$collection/SHA256SUMS.sig" "corpus/signature/$name"
+	[ ! -f "$collection/pubkey.pem" ] || cp "$collection/pubkey.pem" "corpus/public_key/$name"
+	[ ! -f "$collection/custody/000000.json" ] || cp "$collection/custody/000000.json" "corpus/statement/$name"
 	: >"corpus/verify/$name"
 	number=0
-	for key in CHAIN manifest.json evidence/00000.tar.zst evidence/00001.tar.zst evidence/00002.tar.zst memory/00000.lime.zst; do
+	for key in CHAIN manifest.json evidence/00000.tar.zst evidence/00001.tar.zst evidence/00002.tar.zst memory/00000.lime.zst \
+		SHA256SUMS evidence/notes.txt SHA256SUMS.sig pubkey.pem custody/000000.json; do
 		if [ -f "$collection/$key" ]; then
 			{
 				# shellcheck disable=SC2059 # the format is made of digits
-				printf "\\00$number"
+				printf "\\0$(printf '%02o' "$number")"
 				little_endian "$(wc -c <"$collection/$key")"
 				cat "$collection/$key"
 			} >>"corpus/verify/$name"
@@ -42,5 +47,6 @@ done
 cat corpus/tar/* | tr '\0' '\n' | grep -a '^{"path' | sort -u | head -n 200 | awk '{ printf "%s", $0 > ("corpus/entry/" NR); close("corpus/entry/" NR) }'
 hash=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 printf '{"artifacts":4,"bytes":2,"chain_head":"%s","ended_utc_ns":1,"exit_code":3,"incomplete":1,"manifest_sha256":null,"manifest_version_id":null,"members":3,"prefix":"c/h/1","receipt_version":1,"result":"partial","segments":1,"started_utc_ns":-1,"tool_sha256":"%s","tool_version":"0.1.0"}' $hash $hash >corpus/receipt/partial
+cp ../evidence/vectors/custody/*.jsonl corpus/custody/
 cp ../agent/tests/fixtures/memory/iomem*.txt corpus/iomem/
 cp ../agent/tests/fixtures/memory/kcore-head*.bin corpus/kcore/

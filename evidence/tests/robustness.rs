@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use evidence::keys::{CHAIN, MANIFEST, Stream, is_of_the_seal};
-use evidence::verify::{Limits, NotVerified, Report, Verdict, verify};
-use evidence::{Digest, Manifest};
+use evidence::verify::{Limits, NotVerified, Report, SealState, Verdict, verify, verify_sealed};
+use evidence::{Digest, Manifest, PublicKey};
 
 type Objects = BTreeMap<String, Vec<u8>>;
 
@@ -38,11 +38,11 @@ impl Random {
     }
 }
 
-/// Changes one thing, and says what.
-fn change(objects: &mut Objects, random: &mut Random) -> String {
+/// Changes one thing, and says what. The seal is left alone unless `sealed`.
+fn change(objects: &mut Objects, random: &mut Random, sealed: bool) -> String {
     let keys: Vec<String> = objects
         .keys()
-        .filter(|key| !is_of_the_seal(key))
+        .filter(|key| sealed || !is_of_the_seal(key))
         .cloned()
         .collect();
     if keys.is_empty() {
@@ -147,7 +147,7 @@ fn no_change_goes_unnoticed() {
             let mut changed = original.clone();
             let count = 1 + random.below(3);
             let what: Vec<String> = (0..count)
-                .map(|_| change(&mut changed, &mut random))
+                .map(|_| change(&mut changed, &mut random, false))
                 .collect();
             let told = || format!("{}: {}", vector.name, what.join(", then "));
             let report = catch_unwind(AssertUnwindSafe(|| judge(&changed)));
@@ -174,4 +174,43 @@ fn no_change_goes_unnoticed() {
         changes > 5000 && accepted * 5 < changes,
         "{accepted} of {changes}"
     );
+}
+
+/// Who has the key notices every change, also of a run that was cut, and of the seal.
+#[test]
+fn no_change_goes_unnoticed_by_who_has_the_key() {
+    let pem = std::fs::read(common::key("sealer.pub.pem")).unwrap();
+    let key = PublicKey::from_pem(&pem).unwrap();
+    let mut changes = 0;
+    let sealed = common::stored("valid").into_iter();
+    for (seed, vector) in (1000..).zip(sealed.filter(|v| v.expected.seal != "unsealed")) {
+        let original = common::files(&vector.collection);
+        let mut random = Random(seed);
+        for _ in 0..CHANGES_OF_EACH {
+            let mut changed = original.clone();
+            let what = change(&mut changed, &mut random, true);
+            let limits = Limits::default();
+            let told = || format!("{}: {what}", vector.name);
+            let report = catch_unwind(AssertUnwindSafe(|| {
+                verify_sealed(&changed, &limits, Some(&key), &|_| {}, &mut ())
+            }));
+            assert!(report.is_ok(), "panic: {}", told());
+            let Ok(report) = report.unwrap() else {
+                continue;
+            };
+            // The key beside has more than one text, and nobody looks into the time stamp.
+            let signed = |objects: &Objects| {
+                let mut objects = objects.clone();
+                objects.retain(|key, _| key != "pubkey.pem" && key != "SHA256SUMS.tsr");
+                objects
+            };
+            if report.verdict != Verdict::Altered {
+                assert_eq!(report.seal.state, SealState::Trusted);
+                assert!(signed(&changed) == signed(&original), "{}", told());
+                continue;
+            }
+            changes += 1;
+        }
+    }
+    assert!(changes > 1500, "{changes}");
 }

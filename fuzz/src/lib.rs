@@ -7,6 +7,7 @@ mod agent;
 
 use std::collections::BTreeMap;
 
+use evidence::custody::CustodyError;
 use evidence::frame::{Unpacker, skippable};
 use evidence::inventory::Entry;
 use evidence::keys::Stream;
@@ -14,7 +15,7 @@ use evidence::lime::{HEADER_BYTES, LimeError, Piece, Walker};
 use evidence::member::{END_OF_ARCHIVE, Reader, padding};
 use evidence::segment::{Builder, TARGET_BYTES, read_link};
 use evidence::verify::{Limits, Verdict, verify};
-use evidence::{Chain, Manifest, Receipt};
+use evidence::{Chain, Custody, Manifest, PublicKey, Receipt, Statement, Sums};
 
 /// A target: its name in Cargo.toml, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
         same(Chain::parse(bytes).map(|chain| chain.to_text()), bytes)
     }),
     ("contents", contents),
+    ("custody", custody),
     ("entry", |bytes| {
         same(
             Entry::parse(bytes).map(|entry| line(entry.to_line())),
@@ -40,15 +42,37 @@ pub const TARGETS: &[Target] = &[
             bytes,
         )
     }),
+    ("public_key", |bytes| {
+        if let Ok(key) = PublicKey::from_pem(bytes) {
+            let again = PublicKey::from_der(&key.to_der().unwrap());
+            assert_eq!(again, Ok(key));
+        }
+    }),
     ("receipt", |bytes| {
         same(
             Receipt::parse(bytes).map(|receipt| line(receipt.to_line())),
             bytes,
         )
     }),
+    ("signature", |bytes| {
+        let key = PublicKey::from_pem(SEALER).unwrap();
+        assert!(key.verify(b"nobody signed this", bytes).is_err());
+    }),
+    ("statement", |bytes| {
+        same(
+            Statement::parse(bytes).map(|statement| statement.to_line().unwrap()),
+            bytes,
+        )
+    }),
+    ("sums", |bytes| {
+        same(Sums::parse(bytes).map(|sums| sums.to_text()), bytes)
+    }),
     ("tar", tar),
     ("verify", objects),
 ];
+
+/// A key of the vectors.
+const SEALER: &[u8] = include_bytes!("../../evidence/vectors/keys/sealer.pub.pem");
 
 /// Runs the target of this name.
 pub fn run(name: &str, bytes: &[u8]) {
@@ -113,6 +137,20 @@ fn link(bytes: &[u8]) {
     }
 }
 
+/// What is read is written again, and of a journal that a crash cut the whole lines are.
+fn custody(bytes: &[u8]) {
+    let read = |bytes| Custody::parse("IR-2026-17".parse().unwrap(), bytes);
+    let (whole, custody) = match read(bytes) {
+        Ok(custody) => (bytes, custody),
+        Err(CustodyError::Torn { valid_bytes }) => {
+            let whole = &bytes[..valid_bytes as usize];
+            (whole, read(whole).unwrap())
+        }
+        Err(_) => return,
+    };
+    same(custody.to_text(), whole);
+}
+
 fn tar(bytes: &[u8]) {
     let (mut reader, mut written) = (Reader::new(bytes), Vec::new());
     loop {
@@ -164,7 +202,7 @@ fn contents(bytes: &[u8]) {
 }
 
 /// Keys that the first byte of an object chooses from.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 12] = [
     "CHAIN",
     "manifest.json",
     "evidence/00000.tar.zst",
@@ -173,6 +211,10 @@ const KEYS: [&str; 8] = [
     "memory/00000.lime.zst",
     "SHA256SUMS",
     "evidence/notes.txt",
+    "SHA256SUMS.sig",
+    "pubkey.pem",
+    "custody/000000.json",
+    "SHA256SUMS.tsr",
 ];
 
 /// A whole collection: for each object a byte for its key, two for its length (little-endian), then its bytes.
@@ -181,7 +223,10 @@ fn objects(mut bytes: &[u8]) {
     while let Some(([key, low, high], rest)) = bytes.split_first_chunk::<3>() {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (content, rest) = rest.split_at(length);
-        objects.insert(KEYS[usize::from(key % 8)].to_owned(), content.to_vec());
+        objects.insert(
+            KEYS[usize::from(*key) % KEYS.len()].to_owned(),
+            content.to_vec(),
+        );
         bytes = rest;
     }
     if let Ok(report) = verify(&objects, &limits(), &|_| {}) {

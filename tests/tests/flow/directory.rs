@@ -1,5 +1,7 @@
 //! Into a directory, without AWS: the main job.
 
+use std::path::Path;
+
 use exhibit_tests::rig::agent::Agent;
 use serde_json::Value;
 
@@ -259,4 +261,73 @@ fn completions_and_the_manual_page_know_the_commands() {
             "{command} --help shows no example"
         );
     }
+}
+
+#[test]
+fn a_seal_is_told_and_a_key_that_is_trusted_is_demanded() {
+    let agent = Agent::built().unwrap();
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../evidence/vectors");
+    let verified = |vector: &str, key: Option<&str>| {
+        let key = key.map(|key| vectors.join("keys").join(key));
+        let mut command = agent.command();
+        command
+            .arg("verify")
+            .arg(vectors.join(vector).join("collection"));
+        key.iter().for_each(|key| {
+            command.arg("--key").arg(key);
+        });
+        let text = run(&mut command);
+        let report: Value =
+            serde_json::from_str(&run(command.arg("--json")).stdout).unwrap_or_default();
+        (
+            text,
+            report["seal"]["state"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
+    for (vector, key, code, state, told) in [
+        (
+            "valid/sealed",
+            None,
+            0,
+            "untrusted",
+            "not trusted: it lies beside",
+        ),
+        (
+            "valid/sealed",
+            Some("sealer.pub.pem"),
+            0,
+            "trusted",
+            "by j.doe with the trusted key 3e56",
+        ),
+        ("valid/sealed", Some("other.pub.pem"), 20, "broken", "[key]"),
+        ("valid/minimal", None, 0, "unsealed", "nobody has signed"),
+        (
+            "valid/minimal",
+            Some("sealer.pub.pem"),
+            20,
+            "unsealed",
+            "SHA256SUMS is missing",
+        ),
+        (
+            "hostile/seal-object-added",
+            None,
+            20,
+            "broken",
+            "[unlisted]",
+        ),
+    ] {
+        let (ended, found) = verified(vector, key);
+        assert_eq!(
+            (ended.code, found.as_str()),
+            (code, state),
+            "{vector} {key:?}: {ended:?}"
+        );
+        assert!(ended.stdout.contains(told), "{vector} {key:?}: {ended:?}");
+    }
+    let (ended, _) = verified("valid/sealed", Some("sealer.pem"));
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("openssl pkey"), "{ended:?}");
 }

@@ -123,6 +123,18 @@ fn written() -> Vec<Vector> {
             replaced("\"2026-03-14T16:20:00.5Z\"", "\"2026-03-14T16:20:00.50Z\""),
         ),
         refused(
+            "seal-statement-escaped-otherwise",
+            "A letter of the statement is escaped that need not be.",
+            replaced("\"J\\u00f6rg", "\"\\u004a\\u00f6rg"),
+        )
+        .unseen_by_the_shell(),
+        refused(
+            "seal-statement-receipt-result",
+            "The result of the receipt in the statement is not the word of its exit code.",
+            replaced("\"result\":\"partial\"", "\"result\":\"complete\""),
+        )
+        .unseen_by_the_shell(),
+        refused(
             "seal-statement-altered",
             "The statement says that what it seals is altered.",
             replaced("\"verdict\":\"complete\"", "\"verdict\":\"altered\""),

@@ -20,7 +20,7 @@ use exhibit_tests::rig::imds::{Identity, Imds, RoleCredentials};
 use serde_json::json;
 
 /// Another account, and a role in it.
-const OTHER: &str = "222222222222";
+pub const OTHER: &str = "222222222222";
 const ROLE: &str = "arn:aws:iam::222222222222:role/exhibit";
 
 /// A cloud and what the tests ask it with.
@@ -59,6 +59,15 @@ impl Bench {
             let code = service.and_then(ProvideErrorMetadata::code);
             code.unwrap_or("no answer").to_string()
         })
+    }
+
+    /// How a client with this access key reaches the cloud.
+    pub fn config_of(&self, key: &str) -> SdkConfig {
+        config(&self.cloud, key)
+    }
+
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
     /// Registers a document whose one step, `run`, is this script.

@@ -14,6 +14,7 @@ mod faults;
 mod judges;
 mod rules;
 mod sdk;
+mod snapshots;
 mod store;
 
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use accounts::DEFAULT_ACCOUNT;
 pub use call::Call;
-pub use ec2::{Ec2, Volume, VolumeKey};
+pub use ec2::{Ec2, Lock, Snapshot, Volume, VolumeKey};
 pub use fault::CloudFault;
 pub use form::Form;
 pub use ssm::{Fate, Instance, Runner, Script, Sent, Stage, When, Work};

@@ -1,8 +1,10 @@
 //! Instances and volumes, made in the emulator so that every call about them works.
 
+use serde_json::Value;
+
 use super::super::super::moto::elements;
-use super::super::Cloud;
-use super::pair;
+use super::super::{Cloud, REGION};
+use super::{Snapshot, pair};
 
 /// Images that the emulator knows from the start.
 const WINDOWS: &str = "ami-12c6146b";
@@ -163,6 +165,37 @@ impl Cloud {
             pair("Device", &volume.device),
         ];
         self.front.ec2.ask(&volume.account, &form);
+        let mut snapshots = self.front.ec2.snapshots();
+        snapshots.volume_keys.insert(id.clone(), volume.key.clone());
         id
+    }
+
+    /// Makes a customer's key in an account; returns its ARN.
+    pub fn key(&self, account: &str) -> String {
+        let response = self.front.ec2.kms((account, REGION), "CreateKey", "{}");
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let arn = body["KeyMetadata"]["Arn"].as_str();
+        arn.expect("CreateKey answers with an ARN").into()
+    }
+
+    /// Lets another account use a key for snapshots, as a key policy does.
+    pub fn grant_key(&self, arn: &str, account: &str) {
+        let mut snapshots = self.front.ec2.snapshots();
+        snapshots.grants.insert((arn.into(), account.into()));
+    }
+
+    /// How many answers a snapshot that is made from now on is pending for: 2 unless this says otherwise.
+    pub fn snapshot_polls(&self, polls: usize) {
+        self.front.ec2.snapshots().polls = polls;
+    }
+
+    /// The next so many snapshots and copies end in the state `error`.
+    pub fn fail_snapshots(&self, times: usize) {
+        self.front.ec2.snapshots().failures = times;
+    }
+
+    /// Every snapshot of every account, without counting as an answer about them.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.front.ec2.snapshots().all.clone()
     }
 }

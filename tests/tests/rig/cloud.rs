@@ -224,7 +224,13 @@ fn what_aws_refuses_is_refused() {
     assert_eq!(code("unknown", "i-1"), "InvalidDocument");
     assert_eq!(code("talk", "i-2"), "InvalidInstanceId");
     assert_eq!(code("talk", "i-3"), "InvalidInstanceId");
+}
 
+#[test]
+fn a_command_out_of_bounds_is_refused() {
+    let Some(bench) = Bench::start() else { return };
+    bench.cloud.instance(Instance::new("i-1", runner()));
+    bench.document("talk", "true");
     let good = || {
         let call = bench.ssm.send_command().document_name("talk");
         call.instance_ids("i-1")
@@ -471,10 +477,7 @@ fn accounts_see_their_own() {
     let assume = sts.assume_role().role_arn(ROLE).role_session_name("test");
     let credentials = bench.call(assume.send()).unwrap().credentials.unwrap();
     let config = config(&bench.cloud, credentials.access_key_id());
-    let (ssm, ec2) = (
-        aws_sdk_ssm::Client::new(&config),
-        aws_sdk_ec2::Client::new(&config),
-    );
+    let ssm = aws_sdk_ssm::Client::new(&config);
     bench.cloud.instance(Instance::new("i-1", runner()));
     let other = Instance::new("i-2", runner()).account(OTHER);
     bench.cloud.instance(other);
@@ -489,7 +492,17 @@ fn accounts_see_their_own() {
         (last.account.as_str(), last.service.as_str()),
         (OTHER, "ssm")
     );
+}
 
+#[test]
+fn what_is_handed_on_keeps_the_accounts_apart_too() {
+    let Some(bench) = Bench::start() else { return };
+    bench.cloud.access_key("AKIAOTHER", OTHER);
+    let config = bench.config_of("AKIAOTHER");
+    let (ssm, ec2) = (
+        aws_sdk_ssm::Client::new(&config),
+        aws_sdk_ec2::Client::new(&config),
+    );
     let made = bench.cloud.run_instance(OTHER, &[("case", "7")]);
     let stopped = bench.cloud.ec2(&Ec2::new(OTHER).windows().stopped());
     bench.cloud.run_instance(DEFAULT_ACCOUNT, &[]);

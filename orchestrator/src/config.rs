@@ -30,7 +30,6 @@ pub(crate) struct Config {
     pub(crate) seal: Seal,
     /// Accounts with suspects, by the name that `--account` takes.
     pub(crate) accounts: BTreeMap<String, Account>,
-    pub(crate) forensic: Option<Forensic>,
 }
 
 /// The bucket that takes the evidence.
@@ -121,32 +120,6 @@ pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) role: Option<String>,
     pub(crate) region: String,
-    /// Key for snapshots under the default key, which can not be shared as they are.
-    pub(crate) snapshot_key: Option<String>,
-}
-
-/// The account that keeps copies of the disks.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Forensic {
-    pub(crate) id: String,
-    pub(crate) role: Option<String>,
-    pub(crate) region: String,
-    /// Key that the copies are encrypted with.
-    pub(crate) kms_key: String,
-    #[serde(default)]
-    pub(crate) lock: SnapshotLock,
-    #[serde(default = "retention_days")]
-    pub(crate) lock_days: u32,
-}
-
-/// How a copied snapshot is locked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SnapshotLock {
-    #[default]
-    Governance,
-    Compliance,
 }
 
 fn cases() -> PathBuf {
@@ -212,12 +185,8 @@ impl Config {
             .accounts
             .iter()
             .map(|(name, account)| (format!("accounts.{name}.id"), &account.id));
-        let forensic = self
-            .forensic
-            .iter()
-            .map(|forensic| ("forensic.id".to_owned(), &forensic.id));
         let own = std::iter::once(("evidence.account".to_owned(), &self.evidence.account));
-        for (name, id) in accounts.chain(forensic).chain(own) {
+        for (name, id) in accounts.chain(own) {
             if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(format!("{name} = {id:?} is not an account id of 12 digits"));
             }

@@ -90,6 +90,14 @@ fn place(case: &str, key: &str) -> Option<Option<String>> {
     known.then(|| Some(format!("{host}/{collection}")))
 }
 
+/// Whether it is a record of custody: `custody/NNNNNN.json`.
+fn is_record(key: &str) -> bool {
+    let number = key
+        .strip_prefix("custody/")
+        .and_then(|key| key.strip_suffix(".json"));
+    number.is_some_and(|digits| digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
 async fn objects(
     work: &Work<'_>,
     wanted: &[(PathBuf, Version)],

@@ -100,7 +100,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// When AWS refuses something for good: what was done stands in the journal, and the next call goes on from there.
-    pub(crate) async fn to_rest(&mut self, follow: bool) -> Result<(), Failure> {
+    pub(crate) async fn until_rest(&mut self, follow: bool) -> Result<(), Failure> {
         self.copy_custody().await?;
         loop {
             let steps = next(

@@ -144,11 +144,7 @@ impl Decision<'_> {
             });
         }
         let instances = self.to_authorise();
-        let first = self
-            .requested
-            .batches
-            .iter()
-            .any(|batch| *batch == Batch::Unsent);
+        let first = self.requested.batches.contains(&Batch::Unsent);
         let wanted = !instances.is_empty();
         if wanted {
             steps.push(Step::Authorise {

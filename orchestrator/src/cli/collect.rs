@@ -95,7 +95,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     }
     let id = request.id.clone();
     work.record(&Event::Requested(Box::new(request))).await?;
-    work.to_rest(!arguments.no_wait).await?;
+    work.until_rest(!arguments.no_wait).await?;
     progress.end();
     ended(global, work.journal.case(), Some(&id))
 }
@@ -201,7 +201,7 @@ pub(super) async fn resume(global: &Global, arguments: &ResumeArguments) -> Resu
     let config = global.read_config()?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
-    work.to_rest(true).await?;
+    work.until_rest(true).await?;
     progress.end();
     ended(global, work.journal.case(), None)
 }
@@ -222,7 +222,7 @@ pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Resu
     for request in open {
         work.record(&Event::CancelAsked { request }).await?;
     }
-    work.to_rest(true).await?;
+    work.until_rest(true).await?;
     progress.end();
     ended(global, work.journal.case(), None)
 }

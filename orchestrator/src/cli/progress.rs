@@ -204,7 +204,7 @@ fn sentence(event: &Event) -> Option<String> {
 
 fn listed(instances: &[String]) -> String {
     match instances {
-        [few @ ..] if few.len() <= 4 => few.join(", "),
+        few if few.len() <= 4 => few.join(", "),
         many => format!("{} instances", many.len()),
     }
 }

@@ -18,7 +18,7 @@ const SPKI_P256: [u8; 26] = [
 
 /// Whoever signs.
 pub(crate) enum Signer {
-    Kms { account: Account, key: String },
+    Kms { account: Box<Account>, key: String },
     File(PrivateKey),
     Agent(ssh_key::PublicKey),
 }
@@ -36,7 +36,7 @@ impl Signer {
                 None => evidence.clone(),
             };
             return Ok(Self::Kms {
-                account,
+                account: Box::new(account),
                 key: key.clone(),
             });
         }

@@ -352,7 +352,7 @@ impl Examination<'_> {
             chain.records().iter().map(Record::key).collect();
         let linked = self.gathered.chain.is_none();
         let extra = self.gathered.versions.keys().filter(|key| {
-            !known(key) && !listed.contains(*key) && !(linked && Stream::of_key(key).is_some())
+            !(known(key) || listed.contains(*key) || linked && Stream::of_key(key).is_some())
         });
         for key in extra.cloned().collect::<Vec<_>>() {
             let shown: String = key

@@ -29,10 +29,9 @@ pub(super) struct Gathered {
     pub(super) seal: Option<Text>,
 }
 
-/// An object that was read, and the version that it was read from.
+/// An object that was read.
 #[derive(Debug)]
 pub(super) struct Text {
-    pub(super) version: String,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -155,10 +154,7 @@ async fn text(
         return Ok(None);
     };
     let bytes = bucket.read(&version.key, Some(&version.id), limit).await?;
-    Ok(bytes.map(|bytes| Text {
-        version: version.id.clone(),
-        bytes,
-    }))
+    Ok(bytes.map(|bytes| Text { bytes }))
 }
 
 /// Reads the first bytes of each segment's oldest version.

@@ -1,7 +1,9 @@
 //! What AWS refuses, in our words: the exit code, and the policy statement that would allow it.
 
+use std::error::Error;
+
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use evidence::Exit;
 use serde_json::json;
@@ -22,15 +24,19 @@ impl Refusal {
     /// From an error of the SDK in a call that needs `action` (as in a policy) on `resource`.
     pub(crate) fn of<E, R>(error: &SdkError<E, R>, action: &str, resource: &str) -> Self
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
+        E: ProvideErrorMetadata + Error + 'static,
+        R: std::fmt::Debug + 'static,
     {
         let code = error.code().unwrap_or_default().to_owned();
         let message = error.message().unwrap_or_default();
         let answered = matches!(error, SdkError::ServiceError(_));
         let failure = match error {
             SdkError::ServiceError(_) => service(&code, message, action, resource),
-            other => no_answer(&DisplayErrorContext(other).to_string(), action),
+            // The request that was refused may be the one that asked for credentials.
+            other => match refused_before(other) {
+                Some((code, message)) => service(&code, &message, action, resource),
+                None => no_answer(&chain(other), action),
+            },
         };
         Self {
             code,
@@ -64,6 +70,29 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         refusal.failure
     }
+}
+
+/// What a service answered when credentials were asked of it.
+fn refused_before(error: &(dyn Error + 'static)) -> Option<(String, String)> {
+    let answer = sources(error)
+        .filter_map(|error| error.downcast_ref::<ErrorMetadata>())
+        .last()?;
+    let message = answer.message().unwrap_or_default().to_owned();
+    Some((answer.code()?.to_owned(), message))
+}
+
+/// An error and its causes.
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The messages of an error and its causes, without what only developers read.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut messages: Vec<String> = sources(error).map(ToString::to_string).collect();
+    messages.dedup();
+    messages.join(": ")
 }
 
 fn service(code: &str, message: &str, action: &str, resource: &str) -> Failure {

@@ -454,7 +454,7 @@ fn absent<T, E, R>(
 ) -> Result<Option<T>, Refusal>
 where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
+    R: std::fmt::Debug + 'static,
 {
     match answer.map_err(|error| Refusal::of(&error, action, resource)) {
         Ok(answer) => Ok(Some(answer)),

@@ -18,7 +18,7 @@ pub const BUCKET: &str = "evidence-bucket";
 /// The account of the bucket, which is that of the responder's own key, and the one with suspects.
 pub const EVIDENCE: &str = "123456789012";
 pub const SUSPECTS: &str = "222222222222";
-const KEY: &str = "AKIARESPONDER";
+pub const KEY: &str = "AKIARESPONDER";
 /// What an instance's role gives, and the secret of it.
 const INSTANCE_KEY: &str = "ASIAINSTANCE";
 
@@ -88,8 +88,13 @@ impl Bench {
 
     /// A call in the suspects' account, past `exhibit`.
     pub fn call(&self, service: &str, target: &str, body: &Value) -> Value {
+        self.call_as("AKIASUSPECTS", service, target, body)
+    }
+
+    /// A call with this access key, past `exhibit`.
+    pub fn call_as(&self, key: &str, service: &str, target: &str, body: &Value) -> Value {
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential=AKIASUSPECTS/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+            "AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
         let headers = [
             ("authorization", authorization.as_str()),

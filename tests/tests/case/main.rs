@@ -13,8 +13,10 @@ mod bad_input;
 mod bench;
 mod credentials;
 mod custody;
+mod doctor;
 mod fleet;
 mod kill;
+mod signers;
 mod three;
 
 pub use bench::{BUCKET, Bench, EVIDENCE, SUSPECTS};

@@ -22,9 +22,12 @@ fn help_manual_and_completions_know_each_command() {
         code == Some(0) && help.contains("Examples:") && help.contains("Exit codes:"),
         "{help}"
     );
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let commands: Vec<&str> = commands
-        .map_while(|line| line.split_whitespace().next())
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    // Further lines of a description stand farther to the right.
+    let commands: Vec<&str> = listed
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert!(
         commands.contains(&"case") && commands.len() > 5,

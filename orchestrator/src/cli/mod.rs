@@ -2,6 +2,7 @@
 
 mod case;
 mod collect;
+mod copy;
 mod doctor;
 mod exports;
 mod fetch;

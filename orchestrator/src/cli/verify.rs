@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(folder) = &arguments.offline {
-        return super::fetch::verify_copy(global, folder, arguments.key.as_deref());
+        return super::copy::verify_copy(global, folder, arguments.key.as_deref());
     }
     let Some(case) = &arguments.case else {
         return Err(Failure::usage("name a case"));

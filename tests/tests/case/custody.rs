@@ -71,6 +71,38 @@ fn every_record_is_an_object_with_the_hash_of_the_one_before() {
 }
 
 #[test]
+fn a_history_that_was_written_anew_contradicts_the_seal() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    bench.open("IR-7");
+    let collect = ["collect", "--case", "IR-7", "--instance", &instance];
+    bench.run(&collect).expect(0);
+    bench.run(&["seal", "IR-7"]).expect(0);
+    bench.run(&["fetch", "IR-7", "--to", "copy"]).expect(0);
+    // Each record has the right hash of the one before: nothing but the seal knows that they are others.
+    let mut forged = evidence::Custody::new("IR-7".parse().unwrap());
+    for record in bench.journal("IR-7") {
+        let mut event = record["event"].as_object().unwrap().clone();
+        if event["kind"] == "opened" {
+            event["reason"] = "another".into();
+        }
+        let time = record["time"].as_str().unwrap();
+        let record = forged.append(time, "eve", event).unwrap();
+        let path = bench.path("copy").join(record.key());
+        assert!(path.exists(), "{}", path.display());
+        fs::write(path, record.to_line().unwrap()).unwrap();
+    }
+    let report = bench
+        .run(&["verify", "--offline", "copy"])
+        .expect(20)
+        .json();
+    let problem = report["custody_problems"][0].as_str().unwrap();
+    assert!(problem.contains("another history"), "{problem}");
+}
+
+#[test]
 fn two_orchestrators_on_one_case_are_noticed_here_and_elsewhere() {
     let Some(mut bench) = Bench::start() else {
         return;

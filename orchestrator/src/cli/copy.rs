@@ -15,6 +15,9 @@ use super::verify::worst;
 use crate::case::Case;
 use crate::failure::Failure;
 
+/// The records of a case, and what they amount to.
+type History = (Custody, Case);
+
 /// Verifies a copy: the custody, and each collection with its seal. No network.
 pub(super) fn verify_copy(
     global: &Global,
@@ -97,7 +100,7 @@ fn unlike_the_seal(objects: &Directory, custody: &Custody, place: &str) -> Optio
 }
 
 /// The custody records of a copy, and what is wrong with them. A copy of one collection alone has none.
-fn custody(folder: &Path) -> Result<(Option<(Custody, Case)>, Vec<String>), Failure> {
+fn custody(folder: &Path) -> Result<(Option<History>, Vec<String>), Failure> {
     let place = folder.join("custody");
     let Ok(entries) = std::fs::read_dir(&place) else {
         return Ok((None, Vec::new()));

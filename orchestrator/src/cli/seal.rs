@@ -39,8 +39,14 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         .collect();
     let (mut sealed, mut exits) = (Vec::new(), Vec::new());
     for (prefix, collection) in open {
-        let checked =
-            verify::verify(&work, &prefix, collection.receipt.as_ref(), arguments.deep).await?;
+        let checked = verify::verify(
+            &work,
+            &prefix,
+            collection.receipt.as_ref(),
+            None,
+            arguments.deep,
+        )
+        .await?;
         exits.push(checked.exit());
         if arguments.dry_run {
             sealed.push(format!("{prefix}: {} objects get SHA256SUMS, a signature, legal hold and {} days of retention", checked.objects.len(), config.evidence.retention_days));

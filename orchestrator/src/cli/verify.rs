@@ -8,6 +8,7 @@ use evidence::{CaseId, Exit};
 use super::Global;
 use crate::case::Event;
 use crate::failure::Failure;
+use crate::seal::trusted_key;
 use crate::verify::{self, Checked};
 
 const EXAMPLES: &str = "\
@@ -49,9 +50,20 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     work.copy_custody().await?;
     let collections = work.journal.case().collections.clone();
     let mut all = Vec::new();
+    let trusted = match collections.values().any(|collection| collection.sealed) {
+        true => Some(trusted_key(&config, &work.evidence).await?),
+        false => None,
+    };
     for (prefix, collection) in &collections {
-        let checked =
-            verify::verify(&work, prefix, collection.receipt.as_ref(), arguments.deep).await?;
+        let key = trusted.as_ref().filter(|_| collection.sealed);
+        let checked = verify::verify(
+            &work,
+            prefix,
+            collection.receipt.as_ref(),
+            key,
+            arguments.deep,
+        )
+        .await?;
         work.record(&verified(&checked)).await?;
         all.push(checked);
     }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use evidence::chain::{Chain, Record};
 use evidence::manifest::Completeness;
+use evidence::seal::STATEMENT;
+use evidence::signature::PublicKey;
+use evidence::sums::{PUBLIC_KEY, SHA256SUMS, SIGNATURE, Sums};
 use evidence::verify::Verdict;
 use evidence::{Digest, Exit, Manifest, Receipt, Stream, keys, segment};
 use time::OffsetDateTime;
@@ -24,7 +27,7 @@ pub(super) fn examine(
     prefix: &str,
     gathered: &Gathered,
     receipt: Option<&Receipt>,
-    released: &[Digest],
+    trust: &Trust<'_>,
     now: OffsetDateTime,
 ) -> Result<Checked, Failure> {
     let mut examination = Examination {
@@ -35,13 +38,14 @@ pub(super) fn examine(
         unlocked: Vec::new(),
         held: Vec::new(),
     };
-    let manifest = examination.manifest(receipt, released);
+    let manifest = examination.manifest(receipt, trust.released);
     let (chain, beyond) = examination.chain(manifest.as_ref().map(|(manifest, _)| manifest))?;
     examination.segments(&chain, &beyond);
     for key in [keys::MANIFEST, keys::CHAIN] {
         examination.text(key);
     }
     examination.others(&chain, &beyond);
+    examination.seal(trust.sealed_by);
     let verdict = match manifest.as_ref().map(|(manifest, _)| manifest.status) {
         _ if !examination.problems.is_empty() => Verdict::Altered,
         Some(Completeness::Complete) => Verdict::Complete,
@@ -63,10 +67,18 @@ pub(super) fn examine(
         reasons: manifest
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
-        sealed: gathered.versions.contains_key("SHA256SUMS.sig"),
+        sealed: gathered.sums.is_some(),
         objects: examination.held,
         problems: examination.problems,
     })
+}
+
+/// What is known from elsewhere than the bucket.
+pub(super) struct Trust<'a> {
+    /// Agents that may have run.
+    pub(super) released: &'a [Digest],
+    /// The key of the seal that the journal says there is.
+    pub(super) sealed_by: Option<&'a PublicKey>,
 }
 
 struct Examination<'a> {
@@ -364,6 +376,54 @@ impl Examination<'_> {
                 "extra",
                 format!("{shown} is there, but the chain does not list it"),
             );
+        }
+    }
+
+    /// The seal: by the trusted key, where there has to be one, and about these objects.
+    fn seal(&mut self, trusted: Option<&PublicKey>) {
+        for key in [SHA256SUMS, SIGNATURE, PUBLIC_KEY, STATEMENT] {
+            if self.gathered.versions.contains_key(key) {
+                self.object(key, None);
+            }
+        }
+        let Some(sums) = &self.gathered.sums else {
+            if trusted.is_some() {
+                self.problem(
+                    "missing",
+                    "SHA256SUMS is missing: the journal says that the collection is sealed"
+                        .to_owned(),
+                );
+            }
+            return;
+        };
+        let signature = self
+            .gathered
+            .signature
+            .as_ref()
+            .map_or(&[][..], |text| &text.bytes);
+        if trusted.is_some_and(|key| key.verify(&sums.bytes, signature).is_err()) {
+            self.problem(
+                "signature",
+                "SHA256SUMS.sig does not fit SHA256SUMS and the trusted key".to_owned(),
+            );
+        }
+        match Sums::parse(&sums.bytes) {
+            Ok(sums) => self.listed(&sums),
+            Err(error) => self.problem("sums", error.to_string()),
+        }
+    }
+
+    fn listed(&mut self, sums: &Sums) {
+        for (key, stated) in sums.iter() {
+            let stored = self
+                .oldest(key)
+                .and_then(|version| self.stored(key, version));
+            if stored.and_then(|stored| stored.sha256) != Some(stated) {
+                self.problem(
+                    "hash",
+                    format!("{key} is another than SHA256SUMS states: {stated}"),
+                );
+            }
         }
     }
 

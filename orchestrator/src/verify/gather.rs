@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use evidence::sums::{self, SHA256SUMS, SIGNATURE};
 use evidence::{Digest, Exit, Manifest, Receipt, Stream, chain, keys, manifest};
 use tokio::task::JoinSet;
 
@@ -15,6 +16,9 @@ const AT_ONCE: usize = 16;
 /// Bytes that hold the link of a segment: a frame's header, a prefix, a key and a hash.
 const LINK_BYTES: u64 = 512;
 
+/// Longest signature that is read, in bytes: one over P-256 has 72 at most.
+const MAX_SIGNATURE: u64 = 1024;
+
 /// What there is.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -26,7 +30,8 @@ pub(super) struct Gathered {
     pub(super) chain: Option<Text>,
     /// First bytes of segments, where CHAIN is missing.
     pub(super) links: BTreeMap<String, Vec<u8>>,
-    pub(super) seal: Option<Text>,
+    pub(super) sums: Option<Text>,
+    pub(super) signature: Option<Text>,
 }
 
 /// An object that was read.
@@ -83,14 +88,9 @@ pub(super) async fn gather(
         chain::MAX_BYTES,
     )
     .await?;
-    gathered.seal = text(
-        &work.bucket,
-        &gathered,
-        evidence::seal::STATEMENT,
-        None,
-        evidence::seal::MAX_BYTES,
-    )
-    .await?;
+    let (bucket, none) = (&work.bucket, None);
+    gathered.sums = text(bucket, &gathered, SHA256SUMS, none, sums::MAX_BYTES).await?;
+    gathered.signature = text(bucket, &gathered, SIGNATURE, none, MAX_SIGNATURE).await?;
     if gathered.chain.is_none() {
         links(&work.bucket, &base, &mut gathered).await?;
     }

@@ -5,6 +5,7 @@ mod deep;
 mod examine;
 mod gather;
 
+use evidence::signature::PublicKey;
 use evidence::verify::Verdict;
 use evidence::{Digest, Exit, Receipt};
 use serde::Serialize;
@@ -62,7 +63,7 @@ impl Checked {
     }
 }
 
-/// Verifies one collection; the receipt is what SSM carried.
+/// Verifies one collection; the receipt is what SSM carried, and `sealed_by` the key by which it has to be sealed.
 ///
 /// # Errors
 /// When the bucket can not be read, or there is no such collection.
@@ -70,13 +71,18 @@ pub(crate) async fn verify(
     work: &Work<'_>,
     prefix: &str,
     receipt: Option<&Receipt>,
+    sealed_by: Option<&PublicKey>,
     deep: bool,
 ) -> Result<Checked, Failure> {
     let gathered = gather::gather(work, prefix, receipt).await?;
     let released: Vec<Digest> = std::iter::once(work.config.agent.sha256)
         .chain(work.config.agent.also_released.iter().copied())
         .collect();
-    let mut checked = examine::examine(prefix, &gathered, receipt, &released, crate::clock::now())?;
+    let trust = examine::Trust {
+        released: &released,
+        sealed_by,
+    };
+    let mut checked = examine::examine(prefix, &gathered, receipt, &trust, crate::clock::now())?;
     if deep {
         deep::deep(work, &mut checked, &gathered).await?;
     }

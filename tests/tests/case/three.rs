@@ -262,3 +262,32 @@ fn an_object_without_a_lock_is_named() {
     bench.run(&["seal", "IR-9"]).expect(0);
     bench.run(&["verify", "IR-9"]).expect(0);
 }
+
+#[test]
+fn a_seal_is_checked_in_the_bucket() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    bench.open("IR-7");
+    let collect = ["collect", "--case", "IR-7", "--instance", &instance];
+    bench.run(&collect).expect(0);
+    bench.run(&["seal", "IR-7"]).expect(0);
+    let codes = |code: i32| -> Vec<String> {
+        let report = bench.run(&["verify", "IR-7"]).expect(code).json();
+        let problems = report[0]["problems"].as_array().unwrap().iter();
+        problems
+            .map(|problem| problem["code"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert!(codes(0).is_empty());
+    // Another key than the one that sealed is trusted now.
+    let key = std::fs::read(bench.path("seal.pem")).unwrap();
+    std::fs::remove_file(bench.path("seal.pem")).unwrap();
+    bench.configure("");
+    assert_eq!(codes(20), ["signature"]);
+    std::fs::write(bench.path("seal.pem"), key).unwrap();
+    let sums = format!("{}/SHA256SUMS", bench.prefix("IR-7", &instance));
+    bench.cloud.moto().put(BUCKET, &sums, b"other");
+    assert_eq!(codes(20), ["replaced"]);
+}

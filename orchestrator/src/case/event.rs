@@ -72,8 +72,6 @@ pub enum Event {
     },
     /// Somebody has read the evidence.
     Accessed { prefix: String, to: String },
-    /// Somebody has made a package of it.
-    Exported { format: String, to: String },
 }
 
 /// A session that an instance was given.

@@ -255,8 +255,8 @@ mod tests {
         let mut journal = Journal::create(folder.path(), case(), "ana").unwrap();
         journal.append(&opened()).unwrap();
         journal
-            .append(&Event::Exported {
-                format: "bagit".into(),
+            .append(&Event::Accessed {
+                prefix: "IR-7/i-1/c-1".into(),
                 to: "x".into(),
             })
             .unwrap();

@@ -197,8 +197,7 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::Verified { .. }
         | Event::Sealing { .. }
         | Event::Sealed { .. }
-        | Event::Accessed { .. }
-        | Event::Exported { .. } => return None,
+        | Event::Accessed { .. } => return None,
     })
 }
 

@@ -164,14 +164,9 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 }
 
 fn text(place: &str, report: &Report) -> String {
-    let word = |value: serde_json::Result<serde_json::Value>| {
-        value
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default()
-    };
-    let verdict = word(serde_json::to_value(report.verdict));
-    let seal = word(serde_json::to_value(report.seal.state));
+    let verdict = report.verdict.exit().word();
+    let seal = serde_json::to_value(report.seal.state).unwrap_or_default();
+    let seal = seal.as_str().unwrap_or_default();
     let mut lines = vec![format!(
         "{place}: {verdict}, seal {seal}, {} segments, {} members",
         report.segments, report.members

@@ -77,12 +77,9 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
 
 /// What the journal says of a verification.
 pub(super) fn verified(checked: &Checked) -> Event {
-    let verdict = serde_json::to_value(checked.verdict)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned));
     Event::Verified {
         prefix: checked.prefix.clone(),
-        verdict: verdict.unwrap_or_default(),
+        verdict: checked.verdict.exit().word().to_owned(),
         deep: checked.deep,
         manifest_sha256: checked.manifest_sha256,
         problems: checked
@@ -110,10 +107,7 @@ pub(super) fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
 }
 
 fn text(checked: &Checked) -> String {
-    let verdict = serde_json::to_value(checked.verdict)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned))
-        .unwrap_or_default();
+    let verdict = checked.verdict.exit().word();
     let mut lines = vec![format!(
         "{}: {verdict}, {} segments, {} bytes{}",
         checked.prefix,

@@ -253,13 +253,12 @@ impl Examination<'_> {
     }
 
     fn text(&mut self, key: &str) {
-        let (text, stated) = match key {
-            keys::MANIFEST => (&self.gathered.manifest, true),
-            _ => (&self.gathered.chain, true),
+        let text = match key {
+            keys::MANIFEST => &self.gathered.manifest,
+            _ => &self.gathered.chain,
         };
         let stated = text
             .as_ref()
-            .filter(|_| stated)
             .map(|text| (text.bytes.len() as u64, Digest::of(&text.bytes)));
         if self.gathered.versions.contains_key(key) {
             self.object(key, stated);

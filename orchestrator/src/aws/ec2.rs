@@ -33,6 +33,8 @@ pub(crate) struct Instance {
     /// `required` or `optional`, of IMDSv2; `disabled` when the service is off.
     pub(crate) metadata: String,
     pub(crate) volumes: Vec<String>,
+    /// Name of the device that it boots from, such as `/dev/xvda`.
+    pub(crate) root_device: Option<String>,
 }
 
 /// All instances that answer to `named`, over all pages. Those that are terminated have no evidence and do not count.
@@ -124,6 +126,7 @@ fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
         volumes: volumes
             .filter_map(|v| v.ebs()?.volume_id().map(str::to_owned))
             .collect(),
+        root_device: instance.root_device_name().map(str::to_owned),
     }
 }
 
@@ -174,4 +177,34 @@ pub(crate) async fn encrypts_by_default(account: &Account) -> Result<bool, Refus
     let answer =
         answer.map_err(|error| Refusal::of(&error, "ec2:GetEbsEncryptionByDefault", "*"))?;
     Ok(answer.ebs_encryption_by_default().unwrap_or_default())
+}
+
+/// The disks that are built into an instance type, in words; none when it has none.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn instance_store(
+    account: &Account,
+    instance_type: &str,
+) -> Result<Option<String>, Refusal> {
+    let answer = Client::new(&account.config)
+        .describe_instance_types()
+        .instance_types(instance_type.into())
+        .send()
+        .await;
+    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:DescribeInstanceTypes", "*"))?;
+    let types = answer.instance_types();
+    Ok(types
+        .iter()
+        .find_map(|info| info.instance_storage_info())
+        .map(|storage| {
+            let disks = storage.disks().iter().map(|disk| {
+                format!(
+                    "{} x {} GB",
+                    disk.count().unwrap_or(1),
+                    disk.size_in_gb().unwrap_or_default()
+                )
+            });
+            disks.collect::<Vec<_>>().join(", ")
+        }))
 }

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args};
 use evidence::{CaseId, Exit};
 
-use super::{Global, status};
+use super::{Global, snapshot, status};
 use crate::aws::ec2::Named;
 use crate::aws::{Account, ssm};
 use crate::case::{Case, Event, Outcome, Request};
@@ -226,11 +226,19 @@ fn open_requests(work: &Work<'_>) -> Vec<String> {
     open.map(|requested| requested.request.id.clone()).collect()
 }
 
-/// Tells how the instances of a request, or of all, ended; the exit code says the worst that every one shares.
+/// Tells how the instances of a request, or of all, ended; the exit code says what every one shares.
 fn ended(global: &Global, case: &Case, request: Option<&str>) -> Result<Exit, Failure> {
     let summary = status::Summary::of(case, request);
     global.print(&summary, status::text)?;
-    Ok(exit(&summary))
+    let of_disks = snapshot::exit(&summary.disks);
+    Ok(
+        match (summary.requests.is_empty(), summary.disks.is_empty()) {
+            (true, _) => of_disks,
+            (false, true) => exit(&summary),
+            (false, false) if exit(&summary) == of_disks => of_disks,
+            (false, false) => Exit::Partial,
+        },
+    )
 }
 
 fn exit(summary: &status::Summary) -> Exit {

@@ -276,7 +276,7 @@ impl DiskSummary {
 }
 
 /// One code when all volumes failed with it.
-fn exit(summaries: &[DisksSummary]) -> Exit {
+pub(super) fn exit(summaries: &[DisksSummary]) -> Exit {
     let volumes: Vec<&DiskSummary> = summaries
         .iter()
         .flat_map(|summary| &summary.volumes)

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::{BUCKET, Bench};
 
 /// Kills the process whose number it holds when a call matches: before the call is carried out, or after.
-fn kill_at(
+pub fn kill_at(
     bench: &Bench,
     matches: impl Fn(&Call) -> bool + Send + 'static,
     after: bool,
@@ -35,7 +35,7 @@ fn kill_at(
 }
 
 /// Runs a command that is killed on the way; whether it was.
-fn killed(bench: &Bench, arguments: &[&str], pid: &AtomicI32) -> bool {
+pub fn killed(bench: &Bench, arguments: &[&str], pid: &AtomicI32) -> bool {
     let mut child = bench.spawn(arguments);
     pid.store(child.id().cast_signed(), Ordering::SeqCst);
     let status = child.wait().unwrap();
@@ -47,11 +47,11 @@ fn killed(bench: &Bench, arguments: &[&str], pid: &AtomicI32) -> bool {
 /// Where the process dies: a call of the orchestrator's, and whether it is carried out.
 type Place = (String, Box<dyn Fn(&Call) -> bool + Send>, bool);
 
-fn puts(path: String) -> Box<dyn Fn(&Call) -> bool + Send> {
+pub fn puts(path: String) -> Box<dyn Fn(&Call) -> bool + Send> {
     Box::new(move |call| call.service == "s3" && call.operation == format!("PUT {path}"))
 }
 
-fn calls(service: &'static str, operation: &'static str) -> Box<dyn Fn(&Call) -> bool + Send> {
+pub fn calls(service: &'static str, operation: &'static str) -> Box<dyn Fn(&Call) -> bool + Send> {
     Box::new(move |call| call.is(service, operation))
 }
 

@@ -17,6 +17,7 @@ mod doctor;
 mod fleet;
 mod kill;
 mod signers;
+mod snapshot;
 mod three;
 
 pub use bench::{BUCKET, Bench, EVIDENCE, SUSPECTS};

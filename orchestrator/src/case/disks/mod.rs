@@ -225,6 +225,19 @@ impl Disks {
             .all(|disk| disk.failure.is_some() || disk.is_safe())
     }
 
+    /// The last snapshot of each volume that is not at its end, where it has one of these roles: what EC2 has to be asked
+    /// about.
+    pub(crate) fn awaited(&self, roles: &[Role]) -> Vec<String> {
+        let open = self
+            .disks
+            .values()
+            .filter(|disk| disk.failure.is_none() && !disk.is_safe());
+        let last = open.filter_map(|disk| disk.stages.iter().next_back());
+        let last = last.filter(|(role, _)| roles.contains(role));
+        last.filter_map(|(_, stage)| stage.snapshot.clone())
+            .collect()
+    }
+
     /// Takes one more entry. `None`: it names a volume that is not there.
     pub(super) fn apply(&mut self, act: Act, time: OffsetDateTime) -> Option<()> {
         match act {

@@ -62,7 +62,7 @@ pub(in super::super) fn steps(disks: &Disks, seen: &Seen, now: OffsetDateTime) -
     let open = disks
         .disks
         .iter()
-        .filter(|(_, disk)| disk.failure.is_none());
+        .filter(|(_, disk)| disk.failure.is_none() && !disk.is_safe());
     for (volume, disk) in open {
         let volume = volume.clone();
         match view.due(disk) {
@@ -117,13 +117,15 @@ struct View<'a> {
 impl View<'_> {
     /// The way of a volume, in order; it stops at the first thing that is due.
     fn due(&self, disk: &Disk) -> Result<(), Due> {
-        if disk.snapshot(Role::Copy).is_none() {
+        if !disk.stages.contains_key(&Role::Copy) {
             self.to_be_copied(disk)?;
         }
         self.made(disk, Role::Copy)?;
         deed(disk, Deed::LockCopy)?;
-        self.completed(disk, Role::Copy)?;
-        self.verified(disk)?;
+        if !disk.done.contains(&Deed::Verify) {
+            self.completed(disk, Role::Copy)?;
+            self.verified(disk)?;
+        }
         if disk.done.contains(&Deed::LockOriginal) {
             deed(disk, Deed::UnlockOriginal)?;
         }
@@ -136,7 +138,7 @@ impl View<'_> {
     /// Up to a snapshot that the forensic account can copy.
     fn to_be_copied(&self, disk: &Disk) -> Result<(), Due> {
         let source = disk.source();
-        if disk.snapshot(source).is_none() || source == Role::Original {
+        if !disk.stages.contains_key(&source) || source == Role::Original {
             self.made(disk, Role::Original)?;
             if disk.loss.is_none() {
                 deed(disk, Deed::LockOriginal)?;
@@ -219,9 +221,6 @@ impl View<'_> {
     /// Whether a copy is what it has to be: what the forensic account has can be another's, of another size, under
     /// another key.
     fn verified(&self, disk: &Disk) -> Result<(), Due> {
-        if disk.done.contains(&Deed::Verify) {
-            return Ok(());
-        }
         let stage = disk.stages.get(&Role::Copy).ok_or(Due::Make(Role::Copy))?;
         let id = stage.snapshot.as_ref().ok_or(Due::Time)?;
         let seen = self.seen.snapshots.get(id).ok_or(Due::Time)?;

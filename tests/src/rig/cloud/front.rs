@@ -11,6 +11,7 @@ use super::ec2::Ec2State;
 use super::fault::{CloudFault, Plan};
 use super::refusal::Refusal;
 use super::ssm::Ssm;
+use super::trail::Trail;
 
 pub(super) struct Front {
     pub(super) accounts: Accounts,
@@ -18,6 +19,7 @@ pub(super) struct Front {
     pub(super) log: Mutex<Vec<Call>>,
     pub(super) ssm: Ssm,
     pub(super) ec2: Ec2State,
+    pub(super) trail: Trail,
     upstream: SocketAddr,
 }
 
@@ -29,6 +31,7 @@ impl Front {
             log: Mutex::default(),
             ssm: Ssm::default(),
             ec2: Ec2State::new(upstream),
+            trail: Trail::default(),
             upstream,
         }
     }
@@ -41,6 +44,7 @@ impl Front {
         let own = match call.service.as_str() {
             "ssm" => self.ssm.answer(call),
             "ec2" => self.ec2.answer(call),
+            "cloudtrail" => self.trail.answer(call),
             _ => None,
         };
         match own {

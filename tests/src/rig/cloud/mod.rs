@@ -12,6 +12,7 @@ mod form;
 mod front;
 mod refusal;
 pub mod ssm;
+mod trail;
 
 use std::sync::Arc;
 

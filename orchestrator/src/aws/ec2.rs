@@ -33,6 +33,13 @@ pub(crate) struct Instance {
     /// `required` or `optional`, of IMDSv2; `disabled` when the service is off.
     pub(crate) metadata: String,
     pub(crate) volumes: Vec<String>,
+    /// `x86_64`, `arm64`, ...
+    pub(crate) architecture: String,
+    pub(crate) vpc: String,
+    pub(crate) subnet: String,
+    pub(crate) groups: Vec<String>,
+    /// Whether it has a public IPv4 address: an internet gateway is of no use to one without.
+    pub(crate) public: bool,
 }
 
 /// All instances that answer to `named`, over all pages. Those that are terminated have no evidence and do not count.
@@ -81,7 +88,8 @@ pub(crate) async fn instances(account: &Account, named: &Named) -> Result<Vec<In
     Ok(found)
 }
 
-fn filter(name: &str, values: &[String]) -> Filter {
+/// A filter: the name, and the values of which one has to fit.
+pub(super) fn filter(name: &str, values: &[String]) -> Filter {
     Filter::builder()
         .name(name)
         .set_values(Some(values.to_vec()))
@@ -124,7 +132,41 @@ fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
         volumes: volumes
             .filter_map(|v| v.ebs()?.volume_id().map(str::to_owned))
             .collect(),
+        architecture: instance
+            .architecture()
+            .map(|a| a.as_str().to_owned())
+            .unwrap_or_default(),
+        vpc: instance.vpc_id().unwrap_or_default().to_owned(),
+        subnet: instance.subnet_id().unwrap_or_default().to_owned(),
+        groups: instance
+            .security_groups()
+            .iter()
+            .filter_map(|group| group.group_id().map(str::to_owned))
+            .collect(),
+        public: instance.public_ip_address().is_some(),
     }
+}
+
+/// Size of all volumes that are attached to an instance, in GiB.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn volumes_gib(account: &Account, instance: &str) -> Result<u64, Refusal> {
+    let attached = filter("attachment.instance-id", &[instance.to_owned()]);
+    let mut pages = Client::new(&account.config)
+        .describe_volumes()
+        .filters(attached)
+        .into_paginator()
+        .send();
+    let mut sum = 0;
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeVolumes", "*"))?;
+        let sizes = page.volumes().iter().filter_map(|volume| volume.size());
+        sum += sizes
+            .filter_map(|size| u64::try_from(size).ok())
+            .sum::<u64>();
+    }
+    Ok(sum)
 }
 
 /// Memory of these instance types, in bytes.

@@ -21,7 +21,7 @@ pub(crate) enum Named {
 }
 
 /// An instance as EC2 describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Instance {
     pub(crate) id: String,
     /// `running`, `stopped`, ...

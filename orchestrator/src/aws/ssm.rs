@@ -21,7 +21,7 @@ const THROTTLED_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What SSM knows of an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Managed {
     pub(crate) online: bool,
     pub(crate) ping: String,

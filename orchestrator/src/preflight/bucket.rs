@@ -94,37 +94,43 @@ async fn bucket_key(config: &Config, evidence: &Account, key: &str, table: &mut 
         }
         Err(refusal) => return table.failed(what, &refusal.failure),
     };
-    if found.state != "Enabled" {
-        return table.add(
+    let shared = config.collect.credentials == Credentials::InstanceRole
+        && config.accounts.values().any(|it| it.id != evidence.id);
+    if judge(&found, &evidence.id, shared, table) {
+        may_use(&kms::may_encrypt(&account, key).await, table);
+    }
+}
+
+/// The line of a key that is there; whether there is more to ask. `shared`: other accounts put objects, too.
+fn judge(key: &kms::Key, account: &str, shared: bool, table: &mut Table) -> bool {
+    let what = "bucket: KMS key";
+    if key.state != "Enabled" {
+        table.add(
             Light::Red,
             what,
-            format!("{} is {}", found.arn, found.state),
+            format!("{} is {}", key.arn, key.state),
             "enable it, or cancel its deletion: nothing can be stored or read meanwhile, and a deleted key loses the \
              evidence",
         );
+        return false;
     }
-    let own = config.collect.credentials == Credentials::Session;
-    let other_accounts = || {
-        let mut accounts = config.accounts.values();
-        accounts.any(|suspects| suspects.id != evidence.id)
-    };
-    if found.of_aws {
-        // Its policy lets nobody use it but through S3, and nobody of another account: nothing more to ask.
-        return table.need(
+    if key.of_aws {
+        // Its policy lets nobody use it but through S3, and nobody of another account.
+        table.need(
             what,
-            own || !other_accounts(),
-            format!("AWS's own for S3, {}", found.arn),
+            !shared,
+            format!("AWS's own for S3, {}", key.arn),
             "use a key of your own: with collect.credentials = \"instance-role\" other accounts have to use it",
         );
+        return false;
     }
-    let owner = found.arn.split(':').nth(4).unwrap_or_default();
     table.want(
         what,
-        owner == evidence.id,
-        &found.arn,
+        key.arn.split(':').nth(4) == Some(account),
+        &key.arn,
         "use a key of the bucket's account: whoever can delete the key can destroy the evidence",
     );
-    may_use(&kms::may_encrypt(&account, key).await, table);
+    true
 }
 
 fn may_use(asked: &[Permission], table: &mut Table) {
@@ -154,7 +160,11 @@ async fn seal_key(config: &Config, evidence: &Account, table: &mut Table) {
     }
     if let Signer::Kms { account, key } = &signer {
         let asked = kms::may_sign(account, key).await;
-        table.permissions("seal key", "may sign", &[asked], "");
+        match &asked.answer {
+            // A key that is disabled, of another kind, not there: nothing would be sealed.
+            Answer::Open(failure) => table.failed("seal key: kms:Sign", failure),
+            _ => table.permissions("seal key", "may sign", &[asked], ""),
+        }
     }
 }
 
@@ -176,5 +186,36 @@ async fn collector(config: &Config, evidence: &Account, table: &mut Table) {
             format!("until {}", crate::custody::text_of(session.expires)),
         ),
         Err(refusal) => table.failed("put-only sessions", &refusal.failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Colour, and whether more is asked.
+    fn key(state: &str, of_aws: bool, account: &str, shared: bool) -> (Light, bool) {
+        let key = kms::Key {
+            arn: format!("arn:aws:kms:eu-central-1:{account}:key/1"),
+            state: state.to_owned(),
+            of_aws,
+        };
+        let mut table = Table::default();
+        let more = judge(&key, "111111111111", shared, &mut table);
+        (table.0.remove(0).light, more)
+    }
+
+    #[test]
+    fn a_key_has_to_be_enabled_ours_and_within_reach() {
+        let (own, other) = ("111111111111", "333333333333");
+        assert_eq!(key("Disabled", false, own, false), (Light::Red, false));
+        assert_eq!(
+            key("PendingDeletion", false, own, false),
+            (Light::Red, false)
+        );
+        assert_eq!(key("Enabled", false, own, true), (Light::Green, true));
+        assert_eq!(key("Enabled", false, other, false), (Light::Amber, true));
+        assert_eq!(key("Enabled", true, own, false), (Light::Green, false));
+        assert_eq!(key("Enabled", true, own, true), (Light::Red, false));
     }
 }

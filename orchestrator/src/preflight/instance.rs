@@ -187,3 +187,43 @@ fn one_agent(instances: &[Instance], table: &mut Table) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(architecture: &str) -> Instance {
+        Instance {
+            architecture: architecture.to_owned(),
+            ..Instance::default()
+        }
+    }
+
+    #[test]
+    fn an_architecture_without_an_agent_is_red() {
+        for (architecture, colour) in [
+            ("x86_64", Light::Green),
+            ("arm64", Light::Green),
+            ("i386", Light::Red),
+            ("", Light::Red),
+        ] {
+            let mut table = Table::default();
+            by_ssm("i", &of(architecture), &Managed::default(), &mut table);
+            let system = table.0.iter().find(|check| check.what == "i: system");
+            assert_eq!(
+                system.map(|check| check.light),
+                Some(colour),
+                "{architecture}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_agent_does_not_fit_two_architectures() {
+        let mut table = Table::default();
+        one_agent(&[of("arm64"), of("arm64")], &mut table);
+        assert!(table.0.is_empty());
+        one_agent(&[of("arm64"), of("x86_64")], &mut table);
+        assert_eq!(table.0.remove(0).found, "arm64, x86_64");
+    }
+}

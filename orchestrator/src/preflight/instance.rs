@@ -154,7 +154,8 @@ async fn kernels(suspects: &Suspects<'_>, what: &str, instance: &Instance, table
         _ => "exhibit-agent",
     };
     let ask = format!(
-        "on the host, `{agent} memory check` says which way works and how much memory there is; it changes nothing"
+        "on the host, `{agent} memory check` (by hand, or with SSM's AWS-RunShellScript) says which way works and how much \
+         memory there is; it changes nothing"
     );
     match inventory::kernels(suspects.account, &instance.id).await {
         Ok(kernels) => kernel::line(&what, &kernels, suspects.modules, &ask, table),

@@ -21,7 +21,7 @@ use super::REGION;
 use super::call::Call;
 use super::form::Form;
 use super::refusal::Answer;
-use snapshots::Snapshots;
+use snapshots::{Snapshots, dry_run};
 
 /// What EC2 knows beside the emulator.
 pub(super) struct Ec2State {
@@ -55,6 +55,8 @@ impl Ec2State {
             "UnlockSnapshot" => self.snapshots().unlock(call, &form),
             "DescribeLockedSnapshots" => self.snapshots().describe_locked(call, &form),
             "CreateTags" | "DeleteTags" => return self.snapshots().change_tags(call, &form),
+            // The emulator carries some of them out all the same.
+            name if name.starts_with("Describe") => return dry_run(&form).err().map(Err),
             _ => return None,
         })
     }

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) seal: Seal,
     /// Prices for the estimate of `doctor`; without them it gives quantities.
     pub(crate) cost: Option<Cost>,
+    /// Where copies of disks go; `exhibit snapshot` needs it.
+    pub(crate) forensic: Option<Forensic>,
     /// Accounts with suspects, by the name that `--account` takes.
     pub(crate) accounts: BTreeMap<String, Account>,
 }
@@ -133,6 +135,45 @@ pub(crate) struct Seal {
     pub(crate) trusted_key: Option<PathBuf>,
 }
 
+/// The account that gets copies of disks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forensic {
+    pub(crate) account: String,
+    pub(crate) role: Option<String>,
+    pub(crate) region: String,
+    /// ARN of the KMS key of the copies.
+    pub(crate) key: String,
+    /// Lock of the copies.
+    #[serde(default)]
+    pub(crate) lock_mode: SnapshotLock,
+    #[serde(default = "retention_days")]
+    pub(crate) lock_days: u32,
+    /// Days for which an original is locked, unless its copy is locked before.
+    #[serde(default = "original_lock_days")]
+    pub(crate) original_lock_days: u32,
+}
+
+/// Who can take the lock off a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SnapshotLock {
+    /// Whoever may call ec2:UnlockSnapshot.
+    #[default]
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl SnapshotLock {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        }
+    }
+}
+
 /// An account with suspects.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +181,8 @@ pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) role: Option<String>,
     pub(crate) region: String,
+    /// ARN of a KMS key that snapshots under the account's default key get, so that they can be shared.
+    pub(crate) snapshot_key: Option<String>,
 }
 
 fn cases() -> PathBuf {
@@ -148,6 +191,10 @@ fn cases() -> PathBuf {
 
 fn retention_days() -> u32 {
     365
+}
+
+fn original_lock_days() -> u32 {
+    30
 }
 
 impl Default for Collect {
@@ -212,7 +259,11 @@ impl Config {
             .iter()
             .map(|(name, account)| (format!("accounts.{name}.id"), &account.id));
         let own = std::iter::once(("evidence.account".to_owned(), &self.evidence.account));
-        for (name, id) in accounts.chain(own) {
+        let forensic = self
+            .forensic
+            .iter()
+            .map(|it| ("forensic.account".to_owned(), &it.account));
+        for (name, id) in accounts.chain(own).chain(forensic) {
             if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(format!("{name} = {id:?} is not an account id of 12 digits"));
             }
@@ -259,10 +310,60 @@ impl Config {
                 "collect.credentials = \"session\" needs evidence.collector_role".to_owned(),
             );
         }
+        self.check_snapshots()?;
         if !(900..=43_200).contains(&self.collect.session_seconds) {
             return Err("collect.session_seconds must be 900 to 43200".to_owned());
         }
         Ok(())
+    }
+
+    fn check_snapshots(&self) -> Result<(), String> {
+        // A copy is compared with its key, and EC2 names keys by ARN.
+        let keys = self.accounts.iter().filter_map(|(name, account)| {
+            Some((
+                format!("accounts.{name}.snapshot_key"),
+                account.snapshot_key.as_ref()?,
+            ))
+        });
+        let forensic = self
+            .forensic
+            .iter()
+            .map(|it| ("forensic.key".to_owned(), &it.key));
+        for (name, key) in keys.chain(forensic) {
+            if region_of_key(key).is_none() {
+                return Err(format!(
+                    "{name} = {key:?} is not the ARN of a key: arn:aws:kms:<region>:<account>:key/<id>"
+                ));
+            }
+        }
+        let Some(forensic) = &self.forensic else {
+            return Ok(());
+        };
+        if region_of_key(&forensic.key) != Some(&forensic.region) {
+            return Err(format!(
+                "forensic.key is of another region than {}",
+                forensic.region
+            ));
+        }
+        for (name, days) in [
+            ("lock_days", forensic.lock_days),
+            ("original_lock_days", forensic.original_lock_days),
+        ] {
+            if !(1..=36_500).contains(&days) {
+                return Err(format!("forensic.{name} must be 1 to 36500"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The account that gets copies of disks.
+    ///
+    /// # Errors
+    /// When the configuration names none.
+    pub(crate) fn forensic(&self) -> Result<&Forensic, Failure> {
+        self.forensic.as_ref().ok_or_else(|| {
+            Failure::usage("the configuration names no account for copies of disks: add [forensic], as `exhibit init` writes it")
+        })
     }
 
     /// The account of this name, or the only one.
@@ -330,6 +431,15 @@ pub(crate) fn region(text: &str) -> Result<(), String> {
     match good {
         true => Ok(()),
         false => Err(format!("{text:?} is not a region such as eu-central-1")),
+    }
+}
+
+/// The region of a key that is named by its ARN.
+pub(crate) fn region_of_key(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    match parts.as_slice() {
+        ["arn", _, "kms", region, _, key] if key.starts_with("key/") => Some(region),
+        _ => None,
     }
 }
 
@@ -401,6 +511,27 @@ mod tests {
                 "region = \"eu-central-1\"",
                 "region = \"Frankfurt\"",
                 "is not a region",
+            ),
+            (
+                "account = \"333333333333\"",
+                "account = \"3\"",
+                "forensic.account",
+            ),
+            (
+                "key = \"arn:aws:kms:eu-central-1:333333333333:key/",
+                "key = \"alias/",
+                "forensic.key",
+            ),
+            (
+                "key = \"arn:aws:kms:eu-central-1:333",
+                "key = \"arn:aws:kms:us-east-1:333",
+                "another region",
+            ),
+            ("lock_days = 365", "lock_days = 0", "forensic.lock_days"),
+            (
+                "# snapshot_key = \"arn:aws:kms:",
+                "snapshot_key = \"alias:",
+                "accounts.production.snapshot_key",
             ),
         ] {
             let text = TEMPLATE.replacen(from, to, 1);

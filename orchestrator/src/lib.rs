@@ -15,4 +15,5 @@ mod fetch;
 mod preflight;
 mod run;
 mod seal;
+mod snapshot;
 mod verify;

@@ -9,10 +9,11 @@ use crate::aws::s3::Bucket;
 use crate::aws::{Account, Caller};
 use crate::case::{Event, Journal, Seen, Step, Timing, next};
 use crate::cli::Progress;
-use crate::collect;
+use crate::collect::{self, grant, look, order};
 use crate::config::Config;
 use crate::custody::Copier;
 use crate::failure::Failure;
+use crate::snapshot;
 
 /// Everything that work on an open case needs.
 pub(crate) struct Work<'a> {
@@ -27,6 +28,7 @@ pub(crate) struct Work<'a> {
     caller: Caller,
     /// By the name of the account and the region.
     suspects: BTreeMap<(String, String), Account>,
+    forensic: Option<Account>,
     copier: Copier,
 }
 
@@ -55,6 +57,7 @@ impl<'a> Work<'a> {
             progress,
             caller,
             suspects: BTreeMap::new(),
+            forensic: None,
         })
     }
 
@@ -82,13 +85,44 @@ impl<'a> Work<'a> {
         Ok(account)
     }
 
+    /// The account that gets copies of disks.
+    ///
+    /// # Errors
+    /// When there is none in the configuration, or it can not be used.
+    pub(crate) async fn forensic(&mut self) -> Result<Account, Failure> {
+        if let Some(account) = &self.forensic {
+            return Ok(account.clone());
+        }
+        let place = self.config.forensic()?;
+        let account = self
+            .caller
+            .account(&place.account, place.role.as_deref(), &place.region)
+            .await?;
+        self.forensic = Some(account.clone());
+        Ok(account)
+    }
+
+    /// Waits as long as there has to be between two looks.
+    pub(crate) async fn pause(&self) {
+        tokio::time::sleep(std::time::Duration::from_secs(
+            self.config.collect.poll_seconds,
+        ))
+        .await;
+    }
+
     /// Writes an entry; it is on the disk and in the bucket when this returns.
     ///
     /// # Errors
     /// When it is not: then nothing may follow from it.
     pub(crate) async fn record(&mut self, event: &Event) -> Result<(), Failure> {
-        self.journal.append(event)?;
+        self.note(event)?;
         self.copier.copy(&self.journal).await
+    }
+
+    /// Writes an entry from which nothing follows yet; it is on the disk when this returns.
+    fn note(&mut self, event: &Event) -> Result<(), Failure> {
+        self.progress.event(event);
+        self.journal.append(event)
     }
 
     /// Brings the bucket's copy of the journal up to date.
@@ -112,14 +146,37 @@ impl<'a> Work<'a> {
                 &timing(self.config),
                 crate::clock::now(),
             );
-            let waiting = steps.iter().all(|step| matches!(step, Step::Look { .. }));
+            let waiting = steps.iter().all(Step::is_wait);
             if steps.is_empty() || (waiting && !follow) {
                 return Ok(());
             }
             for step in steps {
-                collect::perform(self, step).await?;
+                self.perform(step).await?;
             }
             self.copy_custody().await?;
+        }
+    }
+
+    /// Does one step and writes down what came of it.
+    async fn perform(&mut self, step: Step) -> Result<(), Failure> {
+        match step {
+            Step::Record(event) => self.note(&event),
+            Step::Authorise { request, instances } => {
+                grant::authorise(self, &request, &instances).await
+            }
+            Step::Withdraw { request, instances } => {
+                grant::withdraw(self, &request, &instances).await
+            }
+            Step::Find { request, batch } => order::find(self, &request, batch).await,
+            Step::Send { request, batch } => order::send(self, &request, batch).await,
+            Step::Cancel { request, commands } => collect::cancel(self, &request, &commands).await,
+            Step::ReadOutput {
+                request,
+                instance,
+                command,
+            } => look::output(self, &request, &instance, &command).await,
+            Step::Look { request } => look::look(self, &request).await,
+            Step::Disks { request, step } => snapshot::perform(self, &request, step).await,
         }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Instance {
     pub(crate) groups: Vec<String>,
     /// Whether it has a public IPv4 address: an internet gateway is of no use to one without.
     pub(crate) public: bool,
+    /// Name of the device that it boots from, such as `/dev/xvda`.
+    pub(crate) root_device: Option<String>,
 }
 
 /// All instances that answer to `named`, over all pages. Those that are terminated have no evidence and do not count.
@@ -144,29 +146,8 @@ fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
             .filter_map(|group| group.group_id().map(str::to_owned))
             .collect(),
         public: instance.public_ip_address().is_some(),
+        root_device: instance.root_device_name().map(str::to_owned),
     }
-}
-
-/// Size of all volumes that are attached to an instance, in GiB.
-///
-/// # Errors
-/// When EC2 refuses.
-pub(crate) async fn volumes_gib(account: &Account, instance: &str) -> Result<u64, Refusal> {
-    let attached = filter("attachment.instance-id", &[instance.to_owned()]);
-    let mut pages = Client::new(&account.config)
-        .describe_volumes()
-        .filters(attached)
-        .into_paginator()
-        .send();
-    let mut sum = 0;
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| Refusal::of(&error, "ec2:DescribeVolumes", "*"))?;
-        let sizes = page.volumes().iter().filter_map(|volume| volume.size());
-        sum += sizes
-            .filter_map(|size| u64::try_from(size).ok())
-            .sum::<u64>();
-    }
-    Ok(sum)
 }
 
 /// Memory of these instance types, in bytes.
@@ -216,4 +197,34 @@ pub(crate) async fn encrypts_by_default(account: &Account) -> Result<bool, Refus
     let answer =
         answer.map_err(|error| Refusal::of(&error, "ec2:GetEbsEncryptionByDefault", "*"))?;
     Ok(answer.ebs_encryption_by_default().unwrap_or_default())
+}
+
+/// The disks that are built into an instance type, in words; none when it has none.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn instance_store(
+    account: &Account,
+    instance_type: &str,
+) -> Result<Option<String>, Refusal> {
+    let answer = Client::new(&account.config)
+        .describe_instance_types()
+        .instance_types(instance_type.into())
+        .send()
+        .await;
+    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:DescribeInstanceTypes", "*"))?;
+    let types = answer.instance_types();
+    Ok(types
+        .iter()
+        .find_map(|info| info.instance_storage_info())
+        .map(|storage| {
+            let disks = storage.disks().iter().map(|disk| {
+                format!(
+                    "{} x {} GB",
+                    disk.count().unwrap_or(1),
+                    disk.size_in_gb().unwrap_or_default()
+                )
+            });
+            disks.collect::<Vec<_>>().join(", ")
+        }))
 }

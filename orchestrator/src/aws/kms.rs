@@ -127,3 +127,23 @@ pub(crate) async fn may_encrypt(account: &Account, key: &str) -> [Permission; 2]
         Permission::of(decrypt, "kms:Decrypt", key, &[]),
     ]
 }
+
+/// The ARN of a key by its alias; none when there is no such key.
+///
+/// # Errors
+/// When KMS refuses.
+pub(crate) async fn arn_of(account: &Account, alias: &str) -> Result<Option<String>, Refusal> {
+    let answer = Client::new(&account.config)
+        .describe_key()
+        .key_id(alias)
+        .send()
+        .await;
+    match answer.map_err(|error| Refusal::of(&error, "kms:DescribeKey", alias)) {
+        Ok(answer) => Ok(answer
+            .key_metadata()
+            .and_then(|key| key.arn())
+            .map(str::to_owned)),
+        Err(refusal) if refusal.is_missing() => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}

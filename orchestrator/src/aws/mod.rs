@@ -1,6 +1,7 @@
 //! AWS: who we are in which account, and one small file for each service. Nothing outside this folder names a type of
 //! the SDK, and nothing in it decides.
 
+pub(crate) mod ebs;
 pub(crate) mod ec2;
 mod error;
 pub(crate) mod inventory;

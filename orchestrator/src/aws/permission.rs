@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use evidence::Exit;
 
+use super::ec2::filter;
 use super::{Account, Refusal};
 use crate::failure::Failure;
 
@@ -121,10 +122,15 @@ pub(crate) async fn to_collect(account: &Account) -> Vec<Permission> {
 }
 
 /// What `snapshot` does with snapshots of this account, which it shares with the account `with`. All but the first
-/// need a snapshot to ask about; without one they are not in the answer.
-pub(crate) async fn to_snapshot(account: &Account, with: &str) -> Vec<Permission> {
+/// need a snapshot with `tag` to ask about, because a policy may allow them on no other; without one they are not in
+/// the answer.
+pub(crate) async fn to_snapshot(account: &Account, with: &str, tag: &str) -> Vec<Permission> {
     let client = aws_sdk_ec2::Client::new(&account.config);
-    let describe = client.describe_snapshots().owner_ids("self").max_results(5);
+    let describe = client
+        .describe_snapshots()
+        .owner_ids("self")
+        .filters(filter("tag-key", &[tag.to_owned()]))
+        .max_results(5);
     let dry = describe.clone().dry_run(true).send().await;
     let mut asked = vec![Permission::of(dry, "ec2:DescribeSnapshots", "*", &[])];
     let found = describe.send().await.ok();

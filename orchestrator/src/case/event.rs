@@ -4,6 +4,7 @@ use evidence::digest::Digest;
 use evidence::{CollectionId, Receipt};
 use serde::{Deserialize, Serialize};
 
+use super::disks::{Act, DiskRequest};
 pub use crate::config::Credentials;
 
 /// One entry of the journal.
@@ -52,6 +53,14 @@ pub enum Event {
     Withdrawn {
         request: String,
         instances: Vec<String>,
+    },
+    /// Snapshots of an instance's disks were asked for.
+    DisksRequested(Box<DiskRequest>),
+    /// Something was done with them.
+    Snapshot {
+        request: String,
+        #[serde(flatten)]
+        act: Act,
     },
     /// A collection was checked.
     Verified {

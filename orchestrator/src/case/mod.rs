@@ -1,5 +1,6 @@
 //! A case: its journal, what the journal amounts to, and what follows from it.
 
+mod disks;
 mod event;
 mod journal;
 mod state;
@@ -10,6 +11,10 @@ use evidence::Receipt;
 use evidence::custody::Record;
 use time::OffsetDateTime;
 
+pub use disks::{
+    Act, Deed, Disk, DiskRequest, DiskStep, Disks, Failed, Made, Role, SnapshotSeen, SnapshotState,
+    Stage, Uncovered, Volume,
+};
 pub use event::{Credentials, Event, Grant, Outcome, Refused, Request};
 pub(crate) use journal::Journal;
 pub use state::{Arrival, Invocation, Seen, Step, Timing, next};
@@ -24,6 +29,7 @@ pub struct Case {
     pub opened: String,
     pub operator: String,
     pub requests: Vec<Requested>,
+    pub disks: Vec<Disks>,
     /// By prefix.
     pub collections: BTreeMap<String, Collection>,
     /// Entries so far.
@@ -132,6 +138,16 @@ impl Case {
                 self.collections.entry(prefix).or_default().sealed = true;
             }
             Event::Accessed { .. } => {}
+            Event::DisksRequested(request) => self.disks.push(Disks::new(*request, time)),
+            Event::Snapshot { request, act } => {
+                let disks = self
+                    .disks
+                    .iter_mut()
+                    .find(|disks| disks.request.id == request);
+                disks
+                    .and_then(|disks| disks.apply(act, time))
+                    .ok_or_else(|| unfit("names disks that nobody asked for"))?;
+            }
             of_a_request => self
                 .apply_to_request(of_a_request, time)
                 .ok_or_else(|| unfit("names a request or an instance that is not there"))?,
@@ -206,6 +222,16 @@ impl Case {
     /// Where the collection of an instance lives in the bucket, below the configured prefix.
     pub fn prefix(&self, request: &Request, instance: &str) -> String {
         format!("{}/{instance}/{}", self.id, request.collection)
+    }
+
+    /// Requests with something left to do, for collections and for disks.
+    pub fn open_requests(&self) -> usize {
+        let collections = self
+            .requests
+            .iter()
+            .filter(|requested| !requested.is_done());
+        let disks = self.disks.iter().filter(|disks| !disks.is_done());
+        collections.count() + disks.count()
     }
 
     /// The request of this id.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use evidence::Receipt;
 use time::{Duration, OffsetDateTime};
 
+use super::disks::{self, DiskStep, Made, SnapshotSeen};
 use super::{Batch, Case, Credentials, Event, Host, Outcome, Requested};
 
-/// Time in which a command that SSM has taken shows up in its list; AWS states no bound.
-const CONSISTENCY: Duration = Duration::seconds(30);
+/// Time in which what AWS has taken, a command or a snapshot, shows up in its lists; AWS states no bound.
+pub(super) const CONSISTENCY: Duration = Duration::seconds(30);
 /// Time beyond the start that SSM was given, after which an instance that it never listed is given up.
 const NEVER_LISTED: Duration = Duration::seconds(60);
 
@@ -27,6 +28,10 @@ pub struct Seen {
     pub cancelled: BTreeSet<String>,
     /// Instances whose output was asked for in full.
     pub outputs: BTreeSet<(String, String)>,
+    /// Snapshots that were looked for by their tag: request and number.
+    pub made: BTreeMap<(String, u32), Vec<Made>>,
+    /// What EC2 says, by snapshot.
+    pub snapshots: BTreeMap<String, SnapshotSeen>,
 }
 
 /// What SSM says of one instance.
@@ -89,6 +94,22 @@ pub enum Step {
     },
     /// Look at SSM and the bucket, after a pause when that was done before.
     Look { request: String },
+    /// Something about the disks of a request.
+    Disks { request: String, step: DiskStep },
+}
+
+impl Step {
+    /// Whether there is nothing to do but to wait.
+    pub fn is_wait(&self) -> bool {
+        let disks = matches!(
+            self,
+            Self::Disks {
+                step: DiskStep::Look,
+                ..
+            }
+        );
+        disks || matches!(self, Self::Look { .. })
+    }
 }
 
 /// The steps that are due. None: the case is at rest.
@@ -97,7 +118,7 @@ pub fn next(case: &Case, seen: &Seen, timing: &Timing, now: OffsetDateTime) -> V
         .requests
         .iter()
         .filter(|requested| !requested.is_done());
-    open.flat_map(|requested| {
+    let of_collections = open.flat_map(|requested| {
         Decision {
             case,
             requested,
@@ -106,8 +127,12 @@ pub fn next(case: &Case, seen: &Seen, timing: &Timing, now: OffsetDateTime) -> V
             now,
         }
         .steps()
-    })
-    .collect()
+    });
+    let of_disks = case
+        .disks
+        .iter()
+        .flat_map(|disks| disks::steps(disks, seen, now));
+    of_collections.chain(of_disks).collect()
 }
 
 struct Decision<'a> {

@@ -194,6 +194,7 @@ impl World {
                 Ok(())
             }
             Step::Record(event) => self.append(&event),
+            Step::Disks { .. } => panic!("nobody asked for disks"),
         }
     }
 

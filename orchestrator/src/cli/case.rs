@@ -152,11 +152,7 @@ fn list(global: &Global) -> Result<Exit, Failure> {
                     .values()
                     .filter(|collection| collection.sealed)
                     .count(),
-                open_requests: case
-                    .requests
-                    .iter()
-                    .filter(|requested| !requested.is_done())
-                    .count(),
+                open_requests: case.open_requests(),
                 damaged: None,
             }),
             Err(failure) if failure.exit == Exit::CaseUnknown => {}

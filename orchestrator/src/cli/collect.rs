@@ -144,18 +144,7 @@ fn targets(arguments: &Arguments) -> Result<Targets, Failure> {
     let mut ids = arguments.instance.clone();
     ids.sort_unstable();
     ids.dedup();
-    for id in &ids {
-        let digits = id.strip_prefix("i-").unwrap_or_default();
-        if !(8..=17).contains(&digits.len())
-            || !digits
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
-            return Err(Failure::usage(format!(
-                "--instance {id:?} is not an instance id such as i-0123456789abcdef0; --name and --ip take others"
-            )));
-        }
-    }
+    ids.iter().try_for_each(|id| super::check_instance_id(id))?;
     Ok(Targets(Named::Ids(ids)))
 }
 

@@ -9,6 +9,7 @@ mod fetch;
 mod place;
 mod progress;
 mod seal;
+mod snapshot;
 mod status;
 mod verify;
 
@@ -41,6 +42,7 @@ Examples:
   From an alert to a sealed case:
     exhibit case open IR-7 --reason 'GuardDuty 1234'
     exhibit collect --case IR-7 --instance i-0123456789abcdef0
+    exhibit snapshot --case IR-7 --instance i-0123456789abcdef0
     exhibit verify IR-7 && exhibit seal IR-7
     exhibit fetch IR-7 --to ./IR-7
 
@@ -76,6 +78,8 @@ enum Command {
     Case(case::Command),
     /// Collect on instances, by id, tag, address or name
     Collect(Box<collect::Arguments>),
+    /// Copy the disks of instances into the forensic account, and lock the copies
+    Snapshot(snapshot::Arguments),
     /// Go on with what was begun
     Resume(collect::ResumeArguments),
     /// End what is under way; what has arrived stays usable
@@ -131,6 +135,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Doctor(arguments) => doctor::run(&global, &arguments).await,
             Command::Case(command) => case::run(&global, &command).await,
             Command::Collect(arguments) => collect::run(&global, &arguments).await,
+            Command::Snapshot(arguments) => snapshot::run(&global, &arguments).await,
             Command::Resume(arguments) => collect::resume(&global, &arguments).await,
             Command::Cancel(arguments) => collect::cancel(&global, &arguments).await,
             Command::Status(arguments) => status::run(&global, &arguments).await,
@@ -191,6 +196,18 @@ impl Global {
             false => print(&printable(&text(value))),
         }
     }
+}
+
+/// Whether this can be the id of an instance.
+fn check_instance_id(id: &str) -> Result<(), Failure> {
+    let digits = id.strip_prefix("i-").unwrap_or_default();
+    let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if (8..=17).contains(&digits.len()) && digits.bytes().all(hexadecimal) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--instance {id:?} is not an instance id such as i-0123456789abcdef0; `exhibit collect` takes --name and --ip too"
+    )))
 }
 
 /// Text that can not steer a terminal.

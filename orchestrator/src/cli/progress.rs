@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{printable, tell};
-use crate::case::{Case, Event, Outcome, Seen};
+use crate::case::{Act, Case, Disks, Event, Outcome, Role, Seen};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -93,6 +93,25 @@ impl Progress {
             states.join(", ")
         );
         self.moving(&line, || json!({"progress": {"request": request, "ended": ended, "instances": of, "segments": segments, "bytes": bytes}}).to_string());
+    }
+
+    /// How far the disks of a request are.
+    pub(crate) fn snapshots(&self, disks: &Disks, seen: &Seen) {
+        let safe = disks.disks.values().filter(|disk| disk.is_safe()).count();
+        let of = disks.disks.len();
+        let open = disks
+            .disks
+            .values()
+            .filter(|disk| !disk.is_safe() && disk.failure.is_none());
+        let at = open.filter_map(|disk| {
+            let (role, stage) = disk.stages.iter().next_back()?;
+            let progress = &seen.snapshots.get(stage.snapshot.as_ref()?)?.progress;
+            Some(format!("{} {} {progress}", disk.volume.id, role.word()))
+        });
+        let at: Vec<String> = at.collect();
+        let line = format!("{safe} of {of} volumes copied; {}", at.join(", "));
+        let request = &disks.request.id;
+        self.moving(&line, || json!({"progress": {"request": request, "copied": safe, "volumes": of, "snapshots": at}}).to_string());
     }
 
     /// A line that replaces the one before on a terminal, and is said elsewhere when it is another.
@@ -191,6 +210,14 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Withdrawn { instances, .. } => {
             format!("credentials taken back from {}", listed(instances))
         }
+        Event::DisksRequested(request) => {
+            let volumes = request.volumes.len();
+            format!(
+                "{}: {volumes} volumes to the account {}",
+                request.instance, request.forensic_account
+            )
+        }
+        Event::Snapshot { act, .. } => return act_sentence(act),
         Event::Opened { .. }
         | Event::Requested(_)
         | Event::Sending { .. }
@@ -198,6 +225,51 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::Sealing { .. }
         | Event::Sealed { .. }
         | Event::Accessed { .. } => return None,
+    })
+}
+
+fn act_sentence(act: &Act) -> Option<String> {
+    Some(match act {
+        Act::Made {
+            role: Role::Original,
+            snapshots,
+            ..
+        } => {
+            format!(
+                "{} snapshots of one moment are begun: the instance may be contained now",
+                snapshots.len()
+            )
+        }
+        Act::Made {
+            role, snapshots, ..
+        } => {
+            let ids = snapshots
+                .iter()
+                .map(|made| format!("{} ({})", made.volume, made.snapshot));
+            format!(
+                "{} is begun: {}",
+                role.word(),
+                ids.collect::<Vec<_>>().join(", ")
+            )
+        }
+        Act::Locked {
+            volume,
+            role,
+            mode,
+            until,
+            ..
+        } => {
+            format!("{volume}: {} is locked until {until} ({mode})", role.word())
+        }
+        Act::Verified {
+            volume, snapshot, ..
+        } => format!("{volume}: the copy {snapshot} is whole"),
+        Act::Deleted { volume, snapshot } => {
+            format!("{volume}: {snapshot} is deleted, there is a copy")
+        }
+        Act::Failed { volume, why, .. } => format!("{volume}: {why}"),
+        Act::Retried => "what failed is tried again".to_owned(),
+        Act::Making { .. } | Act::Shared { .. } | Act::Unlocked { .. } => return None,
     })
 }
 

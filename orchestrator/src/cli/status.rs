@@ -8,6 +8,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::Global;
+use super::snapshot::DisksSummary;
 use crate::aws::Caller;
 use crate::aws::s3::{Arrived, Bucket};
 use crate::case::{Case, Journal, Outcome, Refused};
@@ -32,6 +33,7 @@ pub(super) struct Summary {
     case: String,
     reason: String,
     pub(super) requests: Vec<RequestSummary>,
+    pub(super) disks: Vec<DisksSummary>,
     collections: Vec<CollectionSummary>,
 }
 
@@ -116,6 +118,7 @@ impl Summary {
             case: case.id.clone(),
             reason: case.reason.clone(),
             requests: requests.collect(),
+            disks: DisksSummary::of(case, request),
             collections: collections.collect(),
         }
     }
@@ -153,6 +156,7 @@ pub(super) fn text(summary: &Summary) -> String {
             )
         }));
     }
+    lines.extend(summary.disks.iter().map(DisksSummary::text));
     for collection in &summary.collections {
         let verdict = collection.verdict.as_deref().unwrap_or("not verified");
         let sealed = if collection.sealed {
@@ -216,7 +220,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
             );
         }
         global.print(&summary, text)?;
-        if !arguments.watch || case.requests.iter().all(crate::case::Requested::is_done) {
+        if !arguments.watch || case.open_requests() == 0 {
             return Ok(Exit::Complete);
         }
         tokio::time::sleep(Duration::from_secs(config.collect.poll_seconds)).await;

@@ -22,7 +22,7 @@ pub(super) fn parameter(case: &str, instance: &str) -> String {
 ///
 /// # Errors
 /// When AWS refuses one of them; the others are written down.
-pub(super) async fn authorise(
+pub(crate) async fn authorise(
     work: &mut Work<'_>,
     request: &str,
     instances: &[String],
@@ -48,7 +48,7 @@ pub(super) async fn authorise(
                 request: request.to_owned(),
                 grants,
             };
-            super::record(work, event).await?;
+            work.record(&event).await?;
         }
         if let Some(refusal) = failure {
             return Err(Failure::from(refusal).while_doing("handing credentials to a suspect"));
@@ -112,7 +112,7 @@ async fn one(order: Order) -> Result<Grant, Refusal> {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(super) async fn withdraw(
+pub(crate) async fn withdraw(
     work: &mut Work<'_>,
     request: &str,
     instances: &[String],
@@ -126,7 +126,7 @@ pub(super) async fn withdraw(
             request: request.to_owned(),
             instances: part.to_vec(),
         };
-        super::record(work, event).await?;
+        work.record(&event).await?;
     }
     Ok(())
 }

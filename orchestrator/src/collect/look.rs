@@ -1,8 +1,6 @@
 //! Looking: what SSM says of the instances, then what the bucket has. In this order, so that a run which SSM says has
 //! ended has put all that it will ever put.
 
-use std::time::Duration;
-
 use crate::aws::ssm;
 use crate::case::{Arrival, Batch, Invocation};
 use crate::failure::Failure;
@@ -12,9 +10,9 @@ use crate::run::Work;
 ///
 /// # Errors
 /// When SSM or S3 refuses.
-pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
+pub(crate) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
     if !work.seen.looked.insert(request.to_owned()) {
-        tokio::time::sleep(Duration::from_secs(work.config.collect.poll_seconds)).await;
+        work.pause().await;
     }
     let account = work.suspects_of(request).await?;
     let commands: Vec<String> = work
@@ -85,7 +83,7 @@ async fn arrivals(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(super) async fn output(
+pub(crate) async fn output(
     work: &mut Work<'_>,
     request: &str,
     instance: &str,

@@ -1,45 +1,26 @@
 //! A collection on many instances: who is asked, what is sent, what came of it.
 
-mod grant;
-mod look;
-mod order;
+pub(crate) mod grant;
+pub(crate) mod look;
+pub(crate) mod order;
 mod targets;
 
-pub(crate) use order::{Wanted, request, run_within};
-pub(crate) use targets::{Targets, resolve};
+pub(crate) use order::{Wanted, random, request, run_within};
+pub(crate) use targets::{Targets, find, resolve};
 
 use crate::aws::ssm;
-use crate::case::{Event, Step};
 use crate::failure::Failure;
 use crate::run::Work;
 
-/// Does one step and writes down what came of it.
+/// Asks SSM to end commands.
 ///
 /// # Errors
-/// When AWS refuses it for good.
-pub(crate) async fn perform(work: &mut Work<'_>, step: Step) -> Result<(), Failure> {
-    match step {
-        Step::Authorise { request, instances } => {
-            grant::authorise(work, &request, &instances).await
-        }
-        Step::Withdraw { request, instances } => grant::withdraw(work, &request, &instances).await,
-        Step::Find { request, batch } => order::find(work, &request, batch).await,
-        Step::Send { request, batch } => order::send(work, &request, batch).await,
-        Step::Cancel { request, commands } => cancel(work, &request, &commands).await,
-        Step::ReadOutput {
-            request,
-            instance,
-            command,
-        } => look::output(work, &request, &instance, &command).await,
-        Step::Look { request } => look::look(work, &request).await,
-        Step::Record(event) => {
-            work.progress.event(&event);
-            work.journal.append(&event)
-        }
-    }
-}
-
-async fn cancel(work: &mut Work<'_>, request: &str, commands: &[String]) -> Result<(), Failure> {
+/// When SSM refuses.
+pub(crate) async fn cancel(
+    work: &mut Work<'_>,
+    request: &str,
+    commands: &[String],
+) -> Result<(), Failure> {
     let account = work.suspects_of(request).await?;
     for command in commands {
         ssm::cancel(&account, command).await?;
@@ -60,10 +41,4 @@ impl Work<'_> {
         let requested = self.journal.case().request(request);
         requested.ok_or_else(|| Failure::internal(format!("there is no request {request}")))
     }
-}
-
-/// Writes that a step has begun before it does.
-async fn record(work: &mut Work<'_>, event: Event) -> Result<(), Failure> {
-    work.progress.event(&event);
-    work.record(&event).await
 }

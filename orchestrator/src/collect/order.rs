@@ -148,7 +148,11 @@ fn parameter(request: &Request) -> Result<String, Failure> {
     ))
 }
 
-fn random() -> Result<String, Failure> {
+/// Eight hexadecimal digits that nobody had before.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn random() -> Result<String, Failure> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(Failure::internal)?;
     Ok(hex::encode(bytes))
@@ -173,13 +177,10 @@ fn comment(work: &Work<'_>, request: &str, batch: usize) -> String {
 ///
 /// # Errors
 /// When SSM refuses.
-pub(super) async fn find(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
+pub(crate) async fn find(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
     let key = (request.to_owned(), batch);
     if work.seen.lookups.contains_key(&key) {
-        tokio::time::sleep(std::time::Duration::from_secs(
-            work.config.collect.poll_seconds,
-        ))
-        .await;
+        work.pause().await;
     }
     let account = work.suspects_of(request).await?;
     // SSM's clock and ours may differ.
@@ -198,18 +199,15 @@ pub(super) async fn find(work: &mut Work<'_>, request: &str, batch: usize) -> Re
 ///
 /// # Errors
 /// When there is no answer: then the next look finds out whether it was taken. A refusal is written down.
-pub(super) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
+pub(crate) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
     let account = work.suspects_of(request).await?;
     let ordered = work.requested(request)?.request.clone();
     let comment = comment(work, request, batch);
     let config = parameter(&ordered)?;
-    super::record(
-        work,
-        Event::Sending {
-            request: request.to_owned(),
-            batch,
-        },
-    )
+    work.record(&Event::Sending {
+        request: request.to_owned(),
+        batch,
+    })
     .await?;
     work.seen.lookups.remove(&(request.to_owned(), batch));
     let command = ssm::Command {
@@ -230,14 +228,11 @@ pub(super) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Re
     let request = request.to_owned();
     match ssm::send(&account, &command).await {
         Ok(command) => {
-            super::record(
-                work,
-                Event::Sent {
-                    request,
-                    batch,
-                    command,
-                },
-            )
+            work.record(&Event::Sent {
+                request,
+                batch,
+                command,
+            })
             .await
         }
         // It may have been taken: `Sending` stands in the journal, so it is looked for.
@@ -248,14 +243,11 @@ pub(super) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Re
         }
         Err(refusal) => {
             let why = refusal.failure.message.clone();
-            super::record(
-                work,
-                Event::NotSent {
-                    request,
-                    batch,
-                    why,
-                },
-            )
+            work.record(&Event::NotSent {
+                request,
+                batch,
+                why,
+            })
             .await?;
             match refusal.failure.exit {
                 evidence::Exit::Aws => Ok(()),

@@ -32,8 +32,7 @@ pub(crate) struct Resolved {
 /// # Errors
 /// When nothing answers to the name, too much does, or nothing that does can be asked.
 pub(crate) async fn resolve(account: &Account, targets: &Targets) -> Result<Resolved, Failure> {
-    let found = ec2::instances(account, &targets.0).await?;
-    meant(&targets.0, &found)?;
+    let found = find(account, &targets.0).await?;
     let ids: Vec<String> = found.iter().map(|instance| instance.id.clone()).collect();
     let managed = ssm::managed(account, &ids).await?;
     let mut resolved = Resolved {
@@ -55,6 +54,16 @@ pub(crate) async fn resolve(account: &Account, targets: &Targets) -> Result<Reso
     }
     resolved.largest_memory = largest_memory(account, &resolved.instances).await;
     Ok(resolved)
+}
+
+/// The instances that are meant, whatever their state.
+///
+/// # Errors
+/// When nothing answers to the name, or too much does.
+pub(crate) async fn find(account: &Account, named: &Named) -> Result<Vec<Instance>, Failure> {
+    let found = ec2::instances(account, named).await?;
+    meant(named, &found)?;
+    Ok(found)
 }
 
 /// For an estimate: whoever may not ask gets the shortest.

@@ -1,6 +1,6 @@
 //! An account with suspects: the role, the document, who may do what, and what AWS writes down itself.
 
-use super::{Light, Table};
+use super::{Light, Table, disks};
 use crate::aws::permission::{self, NOT_ASKED};
 use crate::aws::{Account, Caller, ec2, ssm, trail};
 use crate::config::Config;
@@ -32,7 +32,7 @@ pub(super) async fn check(
         &permission::to_collect(&account).await,
         &format!("; not asked, because SSM has no dry run: {NOT_ASKED}"),
     );
-    snapshots(config, &account, &what, table).await;
+    disks::suspects(config, &account, name, table).await;
     trails(&account, &format!("{what}: CloudTrail"), table).await;
     let what = format!("{what}: EBS encryption by default");
     match ec2::encrypts_by_default(&account).await {
@@ -45,17 +45,6 @@ pub(super) async fn check(
         Err(refusal) => table.unknown(&what, &refusal.failure),
     }
     Some(account)
-}
-
-async fn snapshots(config: &Config, account: &Account, what: &str, table: &mut Table) {
-    let asked = permission::to_snapshot(account, &config.evidence.account).await;
-    let note = match asked.len() {
-        1 => {
-            "; not asked, because there is no snapshot to ask about: ec2:CopySnapshot, ec2:ModifySnapshotAttribute, ec2:LockSnapshot"
-        }
-        _ => "",
-    };
-    table.permissions(what, "may snapshot", &asked, note);
 }
 
 async fn document(config: &Config, account: &Account, what: &str, table: &mut Table) {

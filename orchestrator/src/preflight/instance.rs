@@ -7,7 +7,7 @@ use super::kernel::{self, Modules};
 use super::{Light, Table, way};
 use crate::aws::ec2::{self, Instance};
 use crate::aws::ssm::Managed;
-use crate::aws::{Account, inventory, network, permission};
+use crate::aws::{Account, ebs, inventory, network, permission};
 use crate::collect::{self, Targets};
 use crate::config::Config;
 
@@ -40,8 +40,10 @@ pub(super) async fn check(suspects: &Suspects<'_>, targets: &Targets, table: &mu
         }
         ways(suspects, &what, instance, table).await;
         kernels(suspects, &what, instance, table).await;
-        let asked = permission::to_snapshot_instance(suspects.account, &instance.id).await;
-        table.permissions(&what, "may snapshot", &[asked], "");
+        if suspects.config.forensic.is_some() {
+            let asked = permission::to_snapshot_instance(suspects.account, &instance.id).await;
+            table.permissions(&what, "may snapshot", &[asked], "");
+        }
         let volumes = volumes(suspects.account, &what, instance, table).await;
         estimate.add(memory_of(&types, &instance.instance_type), volumes);
     }
@@ -164,8 +166,8 @@ async fn kernels(suspects: &Suspects<'_>, what: &str, instance: &Instance, table
 }
 
 async fn volumes(account: &Account, what: &str, instance: &Instance, table: &mut Table) -> u64 {
-    match ec2::volumes_gib(account, &instance.id).await {
-        Ok(gib) => gib,
+    match ebs::volumes(account, instance, None).await {
+        Ok(volumes) => volumes.iter().map(|it| u64::from(it.size_gib)).sum(),
         Err(refusal) => {
             table.unknown(&format!("{what}: volumes"), &refusal.failure);
             0

@@ -2,6 +2,7 @@
 
 mod account;
 mod bucket;
+mod disks;
 mod estimate;
 mod instance;
 mod kernel;
@@ -133,6 +134,7 @@ pub(crate) async fn check(
         Err(failure) if failure.exit == Exit::Credentials => return Err(failure),
         Err(failure) => table.failed("evidence account", &failure),
     }
+    disks::forensic(config, &caller, &mut table).await;
     let modules = kernel::store(config, &mut table);
     let accounts: Vec<&str> = match account {
         Some(name) => vec![config.account(Some(name))?.0],

@@ -231,7 +231,9 @@ impl Bench {
     /// Makes snapshots of an instance in the suspects' account, past `exhibit`.
     pub fn snapshot(&self, instance: &str) {
         let body = format!(
-            "Action=CreateSnapshots&Version=2016-11-15&InstanceSpecification.InstanceId={instance}"
+            "Action=CreateSnapshots&Version=2016-11-15&InstanceSpecification.InstanceId={instance}\
+             &TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=exhibit%3Amaking\
+             &TagSpecification.1.Tag.1.Value=x"
         );
         let response = self.send("AKIASUSPECTS", "us-east-1", "ec2", &[], body.as_bytes());
         assert_eq!(response.status, 200, "{}", response.text());

@@ -10,6 +10,9 @@ use super::bench::KEY;
 use super::doctor::{light, only_asked};
 use super::{BUCKET, Bench, EVIDENCE, SUSPECTS};
 
+/// The account that gets copies of disks.
+const FORENSIC: &str = "333333333333";
+
 fn found(report: &Value, what: &str) -> String {
     let mut checks = report["checks"].as_array().unwrap().iter();
     let check = checks.find(|check| check["what"] == what);
@@ -53,6 +56,7 @@ fn a_permission_that_is_missing_is_red_with_the_statement_that_allows_it() {
         return;
     };
     let instance = bench.instance(&[], |runner| runner);
+    forensic(&bench);
     let arguments = ["--instance", instance.as_str()];
     for (service, operation, what) in [
         ("ec2", "DescribeInstanceTypes", "account web"),
@@ -97,6 +101,8 @@ fn a_permission_that_is_missing_is_red_with_the_statement_that_allows_it() {
 fn with_a_snapshot_there_copies_shares_and_locks_are_asked_about() {
     let Some(bench) = Bench::start() else { return };
     let instance = bench.cloud.run_instance(SUSPECTS, &[]);
+    assert!(!has(&doctor(&bench, &[]), "account web: may snapshot"));
+    forensic(&bench);
     bench.snapshot(&instance);
     let before = bench.cloud.snapshots().len();
     let line = "account web: ec2:ModifySnapshotAttribute";
@@ -119,6 +125,31 @@ fn with_a_snapshot_there_copies_shares_and_locks_are_asked_about() {
             .iter()
             .all(|it| it.shared.is_empty() && it.lock.is_none())
     );
+}
+
+/// Names an account for copies, with a key; its ARN.
+fn forensic(bench: &Bench) -> String {
+    let key = bench.cloud.key(FORENSIC);
+    let lines = format!(
+        "account = \"{FORENSIC}\"\nrole = \"arn:aws:iam::{FORENSIC}:role/ExhibitForensic\"\nregion = \"us-east-1\"\n\
+         key = \"{key}\""
+    );
+    bench.configure_section("forensic", &lines);
+    key
+}
+
+#[test]
+fn the_account_for_copies_and_its_key_have_to_be_usable() {
+    let Some(bench) = Bench::start() else { return };
+    let key = forensic(&bench);
+    let report = doctor(&bench, &[]);
+    assert_eq!(light(&report, "forensic account").0, "green");
+    assert_eq!(light(&report, "forensic account: key").0, "green");
+    bench.cloud.access_key("AKIAFORENSIC", FORENSIC);
+    let id = json!({"KeyId": key.rsplit('/').next()});
+    bench.call_as("AKIAFORENSIC", "kms", "TrentService.DisableKey", &id);
+    let report = bench.run(&["doctor"]).expect(43).json();
+    assert_eq!(light(&report, "forensic account: key").0, "red");
 }
 
 #[test]

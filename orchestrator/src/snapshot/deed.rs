@@ -1,0 +1,89 @@
+//! What is done with a snapshot that is there. Each of these changes nothing when it is done again.
+
+use crate::aws::{Refusal, ebs};
+use crate::case::{Act, Deed, Role};
+use crate::failure::Failure;
+use crate::run::Work;
+
+/// The mode of an original's lock: it is taken off when there is a copy, which nobody can in compliance mode.
+const ORIGINAL_MODE: &str = "governance";
+
+/// Does it and writes it down.
+///
+/// # Errors
+/// When AWS does not answer, or not to these credentials.
+pub(super) async fn perform(
+    work: &mut Work<'_>,
+    request: &str,
+    volume: &str,
+    deed: Deed,
+) -> Result<(), Failure> {
+    let disks = work.disks(request)?;
+    let disk = disks
+        .disks
+        .get(volume)
+        .ok_or_else(|| Failure::internal(format!("no volume {volume} in {request}")))?;
+    let role = match deed {
+        Deed::LockOriginal | Deed::UnlockOriginal => Role::Original,
+        Deed::Share => disk.source(),
+        Deed::DeleteShareable => Role::Shareable,
+        Deed::LockCopy | Deed::Verify => Role::Copy,
+    };
+    let snapshot = disk
+        .snapshot(role)
+        .ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
+    let (volume, snapshot) = (volume.to_owned(), snapshot.to_owned());
+    match act(work, request, role, deed, volume.clone(), snapshot).await? {
+        Ok(act) => work.acted(request, act).await,
+        Err(refusal) => {
+            work.gave_up(request, &[volume], (role, Some(deed)), refusal)
+                .await
+        }
+    }
+}
+
+async fn act(
+    work: &mut Work<'_>,
+    request: &str,
+    role: Role,
+    deed: Deed,
+    volume: String,
+    snapshot: String,
+) -> Result<Result<Act, Refusal>, Failure> {
+    let account = work.account_of(request, role).await?;
+    let forensic = work.config.forensic()?;
+    Ok(match deed {
+        Deed::LockOriginal | Deed::LockCopy => {
+            let (mode, days) = match role {
+                Role::Copy => (forensic.lock_mode.word(), forensic.lock_days),
+                _ => (ORIGINAL_MODE, forensic.original_lock_days),
+            };
+            let locked = ebs::lock(&account, &snapshot, mode, days).await;
+            locked.map(|until| Act::Locked {
+                volume,
+                role,
+                snapshot,
+                mode: mode.to_owned(),
+                until,
+            })
+        }
+        Deed::Share => {
+            let with = work.disks(request)?.request.forensic_account.clone();
+            let shared = ebs::share(&account, &snapshot, &with).await;
+            shared.map(|()| Act::Shared {
+                volume,
+                snapshot,
+                with,
+            })
+        }
+        Deed::UnlockOriginal => {
+            let unlocked = ebs::unlock(&account, &snapshot).await;
+            unlocked.map(|()| Act::Unlocked { volume, snapshot })
+        }
+        Deed::DeleteShareable => {
+            let deleted = ebs::delete(&account, &snapshot).await;
+            deleted.map(|()| Act::Deleted { volume, snapshot })
+        }
+        Deed::Verify => return Err(Failure::internal("a copy is verified by looking at it")),
+    })
+}

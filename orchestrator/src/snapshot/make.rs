@@ -1,0 +1,244 @@
+//! New snapshots: announced, made once, and found again by their tags when nobody knows whether they were made.
+
+use evidence::Exit;
+
+use crate::aws::ebs::{self, Label};
+use crate::aws::{Account, Refusal};
+use crate::case::{Act, Disks, Made, Role};
+use crate::config::region_of_key;
+use crate::failure::Failure;
+use crate::run::Work;
+
+/// The tag that is different for every set and every copy.
+pub(crate) const TAG: &str = "exhibit:making";
+
+/// EC2 is busy, and has made nothing: to be tried again (EC2 user guide, "Amazon EBS quotas").
+const BUSY: [&str; 3] = [
+    "ConcurrentSnapshotLimitExceeded",
+    "PendingSnapshotLimitExceeded",
+    "ResourceLimitExceeded",
+];
+
+/// Makes snapshots that certainly are not there.
+///
+/// # Errors
+/// When the credentials are of no use. Without an answer the next look finds out whether they were made.
+pub(super) async fn make(
+    work: &mut Work<'_>,
+    request: &str,
+    role: Role,
+    volumes: Vec<String>,
+) -> Result<(), Failure> {
+    let account = work.account_of(request, role).await?;
+    let disks = work.disks(request)?.clone();
+    let key = match key(work, &disks, role) {
+        Ok(key) => key,
+        Err(refusal) => return work.gave_up(request, &volumes, (role, None), refusal).await,
+    };
+    let number = announced(&disks, role, &volumes).unwrap_or(disks.number);
+    let act = Act::Making {
+        role,
+        number,
+        volumes: volumes.clone(),
+        key: key.clone(),
+    };
+    work.acted(request, act).await?;
+    work.seen.made.remove(&(request.to_owned(), number));
+    let label = label(work, &disks, role, number, &volumes);
+    let made = match &key {
+        None => originals(&account, &disks, &volumes, &label).await,
+        Some(key) => copy(&account, &disks, role, &volumes, key, &label).await,
+    };
+    match made {
+        Ok(snapshots) => {
+            work.acted(
+                request,
+                Act::Made {
+                    role,
+                    number,
+                    snapshots,
+                },
+            )
+            .await
+        }
+        // They may be there: `making` stands in the journal, so they are looked for.
+        Err(refusal)
+            if !refusal.answered
+                || refusal.is_throttling()
+                || BUSY.contains(&refusal.code.as_str()) =>
+        {
+            work.progress
+                .say(&format!("to be tried again: {}", refusal.failure));
+            Ok(())
+        }
+        Err(refusal) => work.gave_up(request, &volumes, (role, None), refusal).await,
+    }
+}
+
+/// The number under which these were announced before, in vain.
+fn announced(disks: &Disks, role: Role, volumes: &[String]) -> Option<u32> {
+    let stage = disks.disks.get(volumes.first()?)?.stages.get(&role)?;
+    Some(stage.number)
+}
+
+/// The key that new snapshots get: none for those of volumes, which have the volume's own.
+fn key(work: &Work<'_>, disks: &Disks, role: Role) -> Result<Option<String>, Refusal> {
+    let unset = |why: String| Refusal {
+        code: String::new(),
+        answered: true,
+        failure: Failure::new(Exit::NotReady, why),
+    };
+    let request = &disks.request;
+    match role {
+        Role::Original => Ok(None),
+        Role::Copy => match work.config.forensic() {
+            Ok(forensic) => Ok(Some(forensic.key.clone())),
+            Err(failure) => Err(unset(failure.message)),
+        },
+        Role::Shareable => {
+            let name = &request.account;
+            let key = work
+                .config
+                .accounts
+                .get(name)
+                .and_then(|account| account.snapshot_key.clone());
+            match key {
+                Some(key) if region_of_key(&key) == Some(&request.region) => Ok(Some(key)),
+                Some(key) => Err(unset(format!(
+                    "accounts.{name}.snapshot_key = {key:?} is of another region than {}",
+                    request.region
+                ))),
+                None => Err(unset(format!(
+                    "it has the account's default key, which can not be shared: set accounts.{name}.snapshot_key, then say `exhibit snapshot` again"
+                ))),
+            }
+        }
+    }
+}
+
+/// One call for all volumes, so that all are of one moment. What is attached and was not asked for is left out only when
+/// it has its snapshot already.
+async fn originals(
+    account: &Account,
+    disks: &Disks,
+    volumes: &[String],
+    label: &Label,
+) -> Result<Vec<Made>, Refusal> {
+    let others = disks
+        .disks
+        .values()
+        .filter(|disk| !volumes.contains(&disk.volume.id));
+    let (root, data): (Vec<_>, Vec<_>) = others.partition(|disk| disk.volume.root);
+    let without_data = data
+        .into_iter()
+        .map(|disk| disk.volume.id.clone())
+        .collect();
+    ebs::create(
+        account,
+        &disks.request.instance,
+        without_data,
+        !root.is_empty(),
+        label,
+    )
+    .await
+}
+
+async fn copy(
+    account: &Account,
+    disks: &Disks,
+    role: Role,
+    volumes: &[String],
+    key: &str,
+    label: &Label,
+) -> Result<Vec<Made>, Refusal> {
+    let Some((volume, source, size_gib)) = source(disks, role, volumes) else {
+        return Ok(Vec::new());
+    };
+    let snapshot = ebs::copy(account, &disks.request.region, &source, key, label).await?;
+    Ok(vec![Made {
+        volume,
+        snapshot,
+        source: Some(source),
+        size_gib,
+        encrypted: true,
+    }])
+}
+
+/// The volume that a copy is of, the snapshot that it is made from, and its size.
+fn source(disks: &Disks, role: Role, volumes: &[String]) -> Option<(String, String, u32)> {
+    let disk = disks.disks.get(volumes.first()?)?;
+    let from = if role == Role::Copy {
+        disk.source()
+    } else {
+        Role::Original
+    };
+    let source = disk.snapshot(from)?.to_owned();
+    Some((disk.volume.id.clone(), source, disk.volume.size_gib))
+}
+
+fn label(work: &Work<'_>, disks: &Disks, role: Role, number: u32, volumes: &[String]) -> Label {
+    let request = &disks.request;
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let mut tags = vec![
+        tag("Name", &format!("exhibit {} {}", work.id, request.instance)),
+        tag(TAG, &making(&request.id, number)),
+        tag("exhibit:case", &work.id.to_string()),
+        tag("exhibit:instance", &request.instance),
+    ];
+    // EC2 gives a copy an arbitrary volume id.
+    if let Some((volume, source, _)) =
+        source(disks, role, volumes).filter(|_| role != Role::Original)
+    {
+        tags.extend([
+            tag("exhibit:volume", &volume),
+            tag("exhibit:source", &source),
+        ]);
+    }
+    Label {
+        description: format!("exhibit case {}", work.id),
+        tags,
+    }
+}
+
+fn making(request: &str, number: u32) -> String {
+    format!("{request}/{number}")
+}
+
+/// Looks for snapshots that may have been made.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(super) async fn find(work: &mut Work<'_>, request: &str, number: u32) -> Result<(), Failure> {
+    let key = (request.to_owned(), number);
+    if work.seen.made.contains_key(&key) {
+        work.pause().await;
+    }
+    let disks = work.disks(request)?.clone();
+    let announced =
+        |disk: &&crate::case::Disk| disk.stages.values().any(|stage| stage.number == number);
+    let of_number: Vec<_> = disks.disks.values().filter(announced).collect();
+    let roles = of_number.iter().flat_map(|disk| &disk.stages);
+    let role = roles
+        .filter(|(_, stage)| stage.number == number)
+        .map(|(role, _)| *role)
+        .next();
+    let role =
+        role.ok_or_else(|| Failure::internal(format!("nothing was announced as {number}")))?;
+    let account = work.account_of(request, role).await?;
+    let mut found = ebs::find(&account, (TAG, &making(request, number))).await?;
+    if role != Role::Original {
+        let volumes: Vec<String> = of_number
+            .iter()
+            .map(|disk| disk.volume.id.clone())
+            .collect();
+        let source = source(&disks, role, &volumes);
+        for made in &mut found {
+            if let Some((volume, snapshot, _)) = &source {
+                made.volume.clone_from(volume);
+                made.source = Some(snapshot.clone());
+            }
+        }
+    }
+    work.seen.made.insert(key, found);
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Disks into the forensic account: what is asked for, what is done with each snapshot, what EC2 says of them.
+//!
+//! `case/disks` decides; here it is done, and written down.
+
+mod deed;
+mod look;
+mod make;
+mod plan;
+
+pub(crate) use make::TAG;
+pub(crate) use plan::request;
+
+use crate::aws::{Account, Refusal};
+use crate::case::{Act, Deed, DiskStep, Disks, Event, Role};
+use crate::failure::Failure;
+use crate::run::Work;
+
+/// Does one step and writes down what came of it.
+///
+/// # Errors
+/// When AWS does not answer, or not to these credentials. What it refuses for one volume is written down there.
+pub(crate) async fn perform(
+    work: &mut Work<'_>,
+    request: &str,
+    step: DiskStep,
+) -> Result<(), Failure> {
+    match step {
+        DiskStep::Make { role, volumes } => make::make(work, request, role, volumes).await,
+        DiskStep::Find { number } => make::find(work, request, number).await,
+        DiskStep::Do { volume, deed } => deed::perform(work, request, &volume, deed).await,
+        DiskStep::Look => look::look(work, request).await,
+    }
+}
+
+impl Work<'_> {
+    fn disks(&self, request: &str) -> Result<&Disks, Failure> {
+        let mut disks = self.journal.case().disks.iter();
+        let disks = disks.find(|disks| disks.request.id == request);
+        disks.ok_or_else(|| Failure::internal(format!("nobody asked for disks as {request}")))
+    }
+
+    /// The account that has the snapshots in this role.
+    async fn account_of(&mut self, request: &str, role: Role) -> Result<Account, Failure> {
+        if role == Role::Copy {
+            return self.forensic().await;
+        }
+        let request = &self.disks(request)?.request;
+        let (name, region) = (request.account.clone(), request.region.clone());
+        self.suspects(&name, &region).await
+    }
+
+    async fn acted(&mut self, request: &str, act: Act) -> Result<(), Failure> {
+        let request = request.to_owned();
+        self.record(&Event::Snapshot { request, act }).await
+    }
+
+    /// Writes down what AWS refuses for these volumes; the others go on.
+    async fn gave_up(
+        &mut self,
+        request: &str,
+        volumes: &[String],
+        (role, deed): (Role, Option<Deed>),
+        refusal: Refusal,
+    ) -> Result<(), Failure> {
+        let of_all = [
+            evidence::Exit::Credentials,
+            evidence::Exit::ClockSkew,
+            evidence::Exit::Unreachable,
+        ];
+        if !refusal.answered || refusal.is_throttling() || of_all.contains(&refusal.failure.exit) {
+            return Err(refusal.failure);
+        }
+        for volume in volumes {
+            let act = Act::Failed {
+                volume: volume.clone(),
+                role,
+                deed,
+                code: refusal.failure.exit.word().to_owned(),
+                why: refusal.failure.message.clone(),
+            };
+            self.acted(request, act).await?;
+        }
+        Ok(())
+    }
+}

@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) collect: Collect,
     #[serde(default)]
     pub(crate) seal: Seal,
+    /// Prices for the estimate of `doctor`; without them it gives quantities.
+    pub(crate) cost: Option<Cost>,
     /// Where copies of disks go; `exhibit snapshot` needs it.
     pub(crate) forensic: Option<Forensic>,
     /// Accounts with suspects, by the name that `--account` takes.
@@ -64,6 +66,24 @@ pub(crate) struct Agent {
     pub(crate) also_released: Vec<Digest>,
     /// Absolute path in the image, or `https://` address.
     pub(crate) source: String,
+    /// A copy of the store that `packaging/lime/build` made, and the public key of who signed it: `doctor` compares
+    /// kernels with it.
+    pub(crate) module_store: Option<PathBuf>,
+    pub(crate) module_key: Option<PathBuf>,
+}
+
+/// Prices of the region of the evidence, in one currency. They change, so there are none here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cost {
+    /// Its name, as it is printed.
+    pub(crate) currency: String,
+    /// A GiB in the bucket for a month.
+    pub(crate) s3_gib_month: f64,
+    /// A thousand PUT requests.
+    pub(crate) s3_thousand_puts: f64,
+    /// A GiB of snapshots for a month.
+    pub(crate) snapshot_gib_month: f64,
 }
 
 /// How collections run.
@@ -215,13 +235,19 @@ impl Config {
             &mut config.seal.key_file,
             &mut config.seal.ssh_key,
             &mut config.seal.trusted_key,
+            &mut config.agent.module_store,
+            &mut config.agent.module_key,
         ] {
             *file = file.take().map(|file| folder.join(file));
         }
         Ok(config)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads the text of a configuration.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         config.check()?;
         Ok(config)
@@ -267,6 +293,16 @@ impl Config {
                 "[seal] names more than one key: keep one of kms_key, key_file, ssh_key".to_owned(),
             );
         }
+        if self.agent.module_store.is_some() != self.agent.module_key.is_some() {
+            return Err(
+                "agent.module_store and agent.module_key belong together: an index counts only with its signature"
+                    .to_owned(),
+            );
+        }
+        for (name, account) in &self.accounts {
+            region(&account.region).map_err(|why| format!("accounts.{name}.region: {why}"))?;
+        }
+        region(&self.evidence.region).map_err(|why| format!("evidence.region: {why}"))?;
         if self.collect.credentials == Credentials::Session
             && self.evidence.collector_role.is_none()
         {
@@ -377,6 +413,27 @@ impl Config {
     }
 }
 
+/// Whether `text` has the form of a region: `eu-central-1`, `us-gov-west-1`. Whether there is one, only AWS knows.
+///
+/// # Errors
+/// When it has not: the message says so.
+pub(crate) fn region(text: &str) -> Result<(), String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lower = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    let good = match parts.as_slice() {
+        [names @ .., number] if (2..=3).contains(&names.len()) => {
+            names.iter().all(lower)
+                && !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+        }
+        _ => false,
+    };
+    match good {
+        true => Ok(()),
+        false => Err(format!("{text:?} is not a region such as eu-central-1")),
+    }
+}
+
 /// The region of a key that is named by its ARN.
 pub(crate) fn region_of_key(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
@@ -412,6 +469,32 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_known_by_its_form() {
+        for good in ["eu-central-1", "us-gov-west-1", "ap-southeast-10"] {
+            region(good).unwrap();
+        }
+        for bad in [
+            "",
+            "eu",
+            "eu-central",
+            "EU-central-1",
+            "eu-central-1a",
+            "eu-central-1/",
+            "a-b-c-d-1",
+            "eu--1",
+        ] {
+            assert!(region(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prices_are_optional_and_all_or_none() {
+        assert!(Config::parse(TEMPLATE).unwrap().cost.is_none());
+        let text = TEMPLATE.replace("# [cost]", "[cost]");
+        assert!(Config::parse(&text).unwrap_err().contains("currency"));
+    }
+
+    #[test]
     fn what_can_not_be_is_named() {
         for (from, to, why) in [
             (
@@ -423,6 +506,12 @@ mod tests {
             ("source = \"/", "source = \"s3://", "agent.source"),
             ("collector_role =", "# collector_role =", "collector_role"),
             ("# key_file =", "key_file =", "more than one key"),
+            ("# module_store =", "module_store =", "belong together"),
+            (
+                "region = \"eu-central-1\"",
+                "region = \"Frankfurt\"",
+                "is not a region",
+            ),
             (
                 "account = \"333333333333\"",
                 "account = \"3\"",

@@ -26,7 +26,8 @@ pub(crate) struct Work<'a> {
     pub(crate) seen: Seen,
     pub(crate) progress: &'a Progress,
     caller: Caller,
-    suspects: BTreeMap<String, Account>,
+    /// By the name of the account and the region.
+    suspects: BTreeMap<(String, String), Account>,
     forensic: Option<Account>,
     copier: Copier,
 }
@@ -65,20 +66,22 @@ impl<'a> Work<'a> {
         self.journal.operator()
     }
 
-    /// The account of suspects with this name.
+    /// The account of suspects with this name, in `region`: the one that was asked for when the work began, which is
+    /// not always that of the configuration.
     ///
     /// # Errors
     /// When it can not be used.
-    pub(crate) async fn suspects(&mut self, name: &str) -> Result<Account, Failure> {
-        if let Some(account) = self.suspects.get(name) {
+    pub(crate) async fn suspects(&mut self, name: &str, region: &str) -> Result<Account, Failure> {
+        let key = (name.to_owned(), region.to_owned());
+        if let Some(account) = self.suspects.get(&key) {
             return Ok(account.clone());
         }
         let (_, entry) = self.config.account(Some(name))?;
         let account = self
             .caller
-            .account(&entry.id, entry.role.as_deref(), &entry.region)
+            .account(&entry.id, entry.role.as_deref(), region)
             .await?;
-        self.suspects.insert(name.to_owned(), account.clone());
+        self.suspects.insert(key, account.clone());
         Ok(account)
     }
 

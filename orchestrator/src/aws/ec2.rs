@@ -21,7 +21,7 @@ pub(crate) enum Named {
 }
 
 /// An instance as EC2 describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Instance {
     pub(crate) id: String,
     /// `running`, `stopped`, ...
@@ -33,6 +33,13 @@ pub(crate) struct Instance {
     /// `required` or `optional`, of IMDSv2; `disabled` when the service is off.
     pub(crate) metadata: String,
     pub(crate) volumes: Vec<String>,
+    /// `x86_64`, `arm64`, ...
+    pub(crate) architecture: String,
+    pub(crate) vpc: String,
+    pub(crate) subnet: String,
+    pub(crate) groups: Vec<String>,
+    /// Whether it has a public IPv4 address: an internet gateway is of no use to one without.
+    pub(crate) public: bool,
     /// Name of the device that it boots from, such as `/dev/xvda`.
     pub(crate) root_device: Option<String>,
 }
@@ -83,7 +90,8 @@ pub(crate) async fn instances(account: &Account, named: &Named) -> Result<Vec<In
     Ok(found)
 }
 
-fn filter(name: &str, values: &[String]) -> Filter {
+/// A filter: the name, and the values of which one has to fit.
+pub(super) fn filter(name: &str, values: &[String]) -> Filter {
     Filter::builder()
         .name(name)
         .set_values(Some(values.to_vec()))
@@ -126,6 +134,18 @@ fn instance(instance: &aws_sdk_ec2::types::Instance) -> Instance {
         volumes: volumes
             .filter_map(|v| v.ebs()?.volume_id().map(str::to_owned))
             .collect(),
+        architecture: instance
+            .architecture()
+            .map(|a| a.as_str().to_owned())
+            .unwrap_or_default(),
+        vpc: instance.vpc_id().unwrap_or_default().to_owned(),
+        subnet: instance.subnet_id().unwrap_or_default().to_owned(),
+        groups: instance
+            .security_groups()
+            .iter()
+            .filter_map(|group| group.group_id().map(str::to_owned))
+            .collect(),
+        public: instance.public_ip_address().is_some(),
         root_device: instance.root_device_name().map(str::to_owned),
     }
 }

@@ -45,6 +45,15 @@ impl Refusal {
         }
     }
 
+    /// For what fails on this side, before or after AWS.
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self {
+            code: String::new(),
+            answered: true,
+            failure: Failure::internal(error),
+        }
+    }
+
     /// Whether the code says that what was named is not there.
     pub(crate) fn is_missing(&self) -> bool {
         self.code.contains("NotFound")

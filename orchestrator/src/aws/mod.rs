@@ -4,7 +4,10 @@
 pub(crate) mod ebs;
 pub(crate) mod ec2;
 mod error;
+pub(crate) mod inventory;
 pub(crate) mod kms;
+pub(crate) mod network;
+pub(crate) mod permission;
 pub(crate) mod s3;
 pub(crate) mod ssm;
 pub(crate) mod sts;
@@ -16,6 +19,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use evidence::Exit;
 use transport::NetworkOptions;
 
 pub(crate) use error::Refusal;
@@ -72,6 +76,7 @@ impl Caller {
         role: Option<&str>,
         region: &str,
     ) -> Result<Account, Failure> {
+        let name = region;
         let region = Region::new(region.to_owned());
         let base = self.base.to_builder().region(region.clone()).build();
         let config = match role {
@@ -92,9 +97,22 @@ impl Caller {
             config,
             id: account.to_owned(),
         };
-        account.check(role).await?;
-        Ok(account)
+        match account.check(role).await {
+            Ok(()) => Ok(account),
+            Err(failure) => Err(in_region(failure, name)),
+        }
     }
+}
+
+/// A region that does not exist has no address, and one that is off for an account knows none of its credentials
+/// (AWS account management guide, "Enable or disable AWS Regions"): neither answer says so.
+fn in_region(mut failure: Failure, region: &str) -> Failure {
+    if matches!(failure.exit, Exit::Unreachable | Exit::Credentials) {
+        failure.message += &format!(
+            "; the region is {region}: check that there is such a region, and that it is on for the account"
+        );
+    }
+    failure
 }
 
 /// Credentials in one account and region, known to belong there.
@@ -111,7 +129,7 @@ impl Account {
             return Ok(());
         }
         Err(Failure::new(
-            evidence::Exit::WrongAccount,
+            Exit::WrongAccount,
             format!(
                 "the credentials ({}) belong to account {}, the configuration says {}: use others, or mend exhibit.toml",
                 identity.arn, identity.account, self.id

@@ -62,6 +62,8 @@ pub(crate) struct Protection {
     pub(crate) public_access_blocked: bool,
     pub(crate) tls_only: bool,
     pub(crate) encryption: Option<String>,
+    /// The key of the default encryption, where it names one.
+    pub(crate) kms_key: Option<String>,
     pub(crate) aborts_stray_uploads: bool,
 }
 
@@ -405,6 +407,10 @@ impl Bucket {
             .send()
             .await;
         let lifecycle = absent(lifecycle, "s3:GetLifecycleConfiguration", &self.own())?;
+        let default = encryption
+            .and_then(|e| e.server_side_encryption_configuration)
+            .and_then(|e| e.rules.into_iter().next())
+            .and_then(|rule| rule.apply_server_side_encryption_by_default);
         Ok(Protection {
             object_lock: lock
                 .as_ref()
@@ -432,11 +438,10 @@ impl Bucket {
                 .all(|on| *on == Some(true))
             }),
             tls_only: policy.is_some_and(|policy| denies_plain_http(&policy)),
-            encryption: encryption
-                .and_then(|e| e.server_side_encryption_configuration)
-                .and_then(|e| e.rules.into_iter().next())
-                .and_then(|rule| rule.apply_server_side_encryption_by_default)
+            encryption: default
+                .as_ref()
                 .map(|default| default.sse_algorithm.as_str().to_owned()),
+            kms_key: default.and_then(|default| default.kms_master_key_id),
             aborts_stray_uploads: lifecycle.is_some_and(|l| {
                 l.rules()
                     .iter()

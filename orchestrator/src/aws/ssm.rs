@@ -21,12 +21,17 @@ const THROTTLED_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What SSM knows of an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Managed {
     pub(crate) online: bool,
     pub(crate) ping: String,
     pub(crate) agent_version: String,
+    /// `Linux`, `Windows`, `MacOS`.
     pub(crate) platform: String,
+    /// As the host calls its system, such as `Debian GNU/Linux 12`.
+    pub(crate) system: String,
+    /// When SSM heard of it last, in seconds since 1970.
+    pub(crate) last_ping: Option<i64>,
 }
 
 /// A command to send.
@@ -72,7 +77,7 @@ pub(crate) async fn managed(
             .key("InstanceIds")
             .set_values(Some(ids.to_vec()))
             .build()
-            .map_err(|error| internal(&error))?;
+            .map_err(|error| Refusal::internal(&error))?;
         let request = client
             .describe_instance_information()
             .filters(filter)
@@ -92,6 +97,10 @@ pub(crate) async fn managed(
                         .map(|p| p.as_str())
                         .unwrap_or_default()
                         .to_owned(),
+                    system: [info.platform_name(), info.platform_version()]
+                        .map(Option::unwrap_or_default)
+                        .join(" "),
+                    last_ping: info.last_ping_date_time().map(|time| time.secs()),
                 };
                 known.insert(info.instance_id().unwrap_or_default().to_owned(), managed);
             }
@@ -131,7 +140,7 @@ pub(crate) async fn send(account: &Account, command: &Command<'_>) -> Result<Str
             result => return result,
         }
     }
-    Err(internal(&"no attempt was made"))
+    Err(Refusal::internal(&"no attempt was made"))
 }
 
 /// Between a half and one and a half.
@@ -168,7 +177,7 @@ async fn send_once(account: &Account, command: &Command<'_>) -> Result<String, R
         answer.map_err(|error| Refusal::of(&error, "ssm:SendCommand", command.document))?;
     let id = answer.command().and_then(|command| command.command_id());
     id.map(str::to_owned)
-        .ok_or_else(|| internal(&"SSM answers without a command id"))
+        .ok_or_else(|| Refusal::internal(&"SSM answers without a command id"))
 }
 
 /// The command with this comment, among those sent since `since` (RFC 3339).
@@ -184,7 +193,7 @@ pub(crate) async fn find(
         .key(CommandFilterKey::InvokedAfter)
         .value(since)
         .build()
-        .map_err(|error| internal(&error))?;
+        .map_err(|error| Refusal::internal(&error))?;
     let client = Client::new(&account.config);
     let mut pages = client
         .list_commands()
@@ -328,13 +337,5 @@ pub(crate) async fn delete_secret(account: &Account, name: &str) -> Result<(), R
     {
         Err(refusal) if !refusal.is_missing() => Err(refusal),
         _ => Ok(()),
-    }
-}
-
-fn internal(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal {
-        code: String::new(),
-        answered: true,
-        failure: crate::failure::Failure::internal(error),
     }
 }

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args};
 use evidence::{CaseId, Exit};
 
+use super::place::Place;
 use super::{Global, snapshot, status};
 use crate::aws::ec2::Named;
 use crate::aws::{Account, ssm};
@@ -15,7 +16,7 @@ use crate::run::Work;
 const EXAMPLES: &str = "\
 Examples:
   exhibit collect --case IR-7 --instance i-0123456789abcdef0 --instance i-0fedcba9876543210
-  exhibit collect --case IR-7 --tag Response=Collect --account production
+  exhibit collect --case IR-7 --tag Response=Collect --account production --region eu-west-1
   exhibit collect --case IR-7 --ip 10.0.0.7 -- --include memory,symbols --cpu-limit 50
   exhibit collect --case IR-7 --name web-1 --dry-run";
 
@@ -36,9 +37,8 @@ pub(super) struct Arguments {
     /// The instance with this tag `Name`
     #[arg(long, value_name = "NAME", group = "target")]
     name: Option<String>,
-    /// Account of the configuration
-    #[arg(long, value_name = "NAME")]
-    account: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Why, if it is another reason than the case's
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -68,11 +68,11 @@ pub(super) struct CancelArguments {
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
     let targets = targets(arguments)?;
-    let config = global.read_config()?;
-    let (name, _) = config.account(arguments.account.as_deref())?;
+    let mut config = global.read_config()?;
+    let (name, place) = arguments.place.choose(&mut config)?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
-    let account = work.suspects(name).await?;
+    let account = work.suspects(&name, &place.region).await?;
     let document_sha256 = document(&config, &account).await?;
     let resolved = collect::resolve(&account, &targets).await?;
     let reason = arguments
@@ -85,7 +85,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         reason,
         arguments: arguments.agent.clone(),
     };
-    let request = collect::request(&config, name, document_sha256, &resolved, &wanted)?;
+    let request = collect::request(&config, &name, document_sha256, &resolved, &wanted)?;
     if arguments.dry_run {
         global.print(&request, plan)?;
         return Ok(Exit::Complete);

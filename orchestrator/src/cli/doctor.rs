@@ -5,24 +5,31 @@ use evidence::Exit;
 use serde_json::json;
 
 use super::Global;
+use super::place::Place;
 use crate::failure::Failure;
 use crate::preflight::{self, Check, Light};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only this account of the configuration
-    #[arg(long, value_name = "NAME")]
-    account: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Look at these instances too
     #[arg(long, value_name = "ID")]
     instance: Vec<String>,
 }
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
-    let config = global.read_config()?;
+    let mut config = global.read_config()?;
+    // Without a choice all accounts are looked at; an instance or a region belongs to one.
+    let place = &arguments.place;
+    let one = place.account.is_some() || place.region.is_some() || !arguments.instance.is_empty();
+    let account = match one {
+        true => Some(place.choose(&mut config)?.0),
+        false => None,
+    };
     let checks = preflight::check(
         &config,
-        arguments.account.as_deref(),
+        account.as_deref(),
         preflight::by_id(&arguments.instance).as_ref(),
     )
     .await?;

@@ -6,6 +6,7 @@ mod copy;
 mod doctor;
 mod exports;
 mod fetch;
+mod place;
 mod progress;
 mod seal;
 mod snapshot;

@@ -5,6 +5,7 @@ use evidence::{CaseId, Exit};
 use serde::Serialize;
 
 use super::Global;
+use super::place::Place;
 use crate::case::{Act, Case, Disk, DiskRequest, Disks, Event, Failed, Role, Uncovered};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -27,9 +28,8 @@ pub(super) struct Arguments {
     /// Instance id; may be given more than once
     #[arg(long, value_name = "ID", required = true)]
     instance: Vec<String>,
-    /// Account of the configuration
-    #[arg(long, value_name = "NAME")]
-    account: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Make another set, also where the disks are copied already
     #[arg(long)]
     again: bool,
@@ -76,9 +76,9 @@ struct Problem {
 }
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
-    let config = global.read_config()?;
+    let mut config = global.read_config()?;
     config.forensic()?;
-    let (name, _) = config.account(arguments.account.as_deref())?;
+    let (name, _) = arguments.place.choose(&mut config)?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
     let mut instances = arguments.instance.clone();
@@ -89,7 +89,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         super::check_instance_id(instance)?;
         match known(work.journal.case(), instance).filter(|_| !arguments.again) {
             Some((id, failed)) => ids.push((id, failed)),
-            None => plans.push(snapshot::request(&mut work, name, instance).await?),
+            None => plans.push(snapshot::request(&mut work, &name, instance).await?),
         }
     }
     if arguments.dry_run {

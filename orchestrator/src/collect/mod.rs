@@ -32,8 +32,9 @@ pub(crate) async fn cancel(
 impl Work<'_> {
     /// The account of a request's instances.
     async fn suspects_of(&mut self, request: &str) -> Result<crate::aws::Account, Failure> {
-        let name = self.requested(request)?.request.account.clone();
-        self.suspects(&name).await
+        let request = &self.requested(request)?.request;
+        let (name, region) = (request.account.clone(), request.region.clone());
+        self.suspects(&name, &region).await
     }
 
     fn requested(&self, request: &str) -> Result<&crate::case::Requested, Failure> {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::run::Work;
 
 /// The tag that is different for every set and every copy.
-const TAG: &str = "exhibit:making";
+pub(crate) const TAG: &str = "exhibit:making";
 
 /// EC2 is busy, and has made nothing: to be tried again (EC2 user guide, "Amazon EBS quotas").
 const BUSY: [&str; 3] = [

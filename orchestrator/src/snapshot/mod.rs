@@ -7,6 +7,7 @@ mod look;
 mod make;
 mod plan;
 
+pub(crate) use make::TAG;
 pub(crate) use plan::request;
 
 use crate::aws::{Account, Refusal};
@@ -43,8 +44,9 @@ impl Work<'_> {
         if role == Role::Copy {
             return self.forensic().await;
         }
-        let name = self.disks(request)?.request.account.clone();
-        self.suspects(&name).await
+        let request = &self.disks(request)?.request;
+        let (name, region) = (request.account.clone(), request.region.clone());
+        self.suspects(&name, &region).await
     }
 
     async fn acted(&mut self, request: &str, act: Act) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ pub(crate) async fn request(
 ) -> Result<DiskRequest, Failure> {
     let (_, entry) = work.config.account(Some(name))?;
     let forensic = work.config.forensic()?;
-    let account = work.suspects(name).await?;
+    let account = work.suspects(name, &entry.region).await?;
     let found = collect::find(&account, &Named::Ids(vec![instance.to_owned()])).await?;
     let [instance] = found.as_slice() else {
         return Err(Failure::internal("one id stands for several instances"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exhibit_tests::rig::agent::Agent;
 use exhibit_tests::rig::cloud::{Cloud, Instance, Runner, Work};
-use exhibit_tests::rig::http::{self, Head};
+use exhibit_tests::rig::http::{self, Head, Response};
 use exhibit_tests::rig::imds::{Identity, Imds, RoleCredentials};
 use exhibit_tests::rig::or_skip;
 use serde_json::{Value, json};
@@ -75,15 +75,17 @@ impl Bench {
             folder: tempfile::tempdir().unwrap(),
             metadata: Vec::new(),
         };
-        bench.register_document();
+        bench.register_document("us-east-1");
         bench.configure("");
         Some(bench)
     }
 
-    fn register_document(&self) {
+    /// Registers the document in a region of the suspects' account.
+    pub fn register_document(&self, region: &str) {
         let body =
             json!({"Name": "Exhibit-Collect", "Content": DOCUMENT, "DocumentType": "Command"});
-        self.call("ssm", "AmazonSSM.CreateDocument", &body);
+        let who = ("AKIASUSPECTS", region);
+        self.call_in(who, "ssm", "AmazonSSM.CreateDocument", &body);
     }
 
     /// A call in the suspects' account, past `exhibit`.
@@ -93,23 +95,45 @@ impl Bench {
 
     /// A call with this access key, past `exhibit`.
     pub fn call_as(&self, key: &str, service: &str, target: &str, body: &Value) -> Value {
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
-        );
+        self.call_in((key, "us-east-1"), service, target, body)
+    }
+
+    /// A call with this access key in this region, past `exhibit`.
+    fn call_in(
+        &self,
+        (key, region): (&str, &str),
+        service: &str,
+        target: &str,
+        body: &Value,
+    ) -> Value {
         let headers = [
-            ("authorization", authorization.as_str()),
             ("x-amz-target", target),
             ("content-type", "application/x-amz-json-1.1"),
         ];
-        let head = Head::new("POST", "/", &[], &headers);
+        let response = self.send(key, region, service, &headers, body.to_string().as_bytes());
+        serde_json::from_slice(&response.body).unwrap_or(Value::Null)
+    }
+
+    fn send(
+        &self,
+        key: &str,
+        region: &str,
+        service: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let own = [("authorization", authorization.as_str())];
+        let head = Head::new("POST", "/", &[], &[&own, headers].concat());
         let address = self
             .cloud
             .endpoint()
             .trim_start_matches("http://")
             .parse()
             .unwrap();
-        let response = http::send(address, &head, body.to_string().as_bytes()).unwrap();
-        serde_json::from_slice(&response.body).unwrap_or(Value::Null)
+        http::send(address, &head, body).unwrap()
     }
 
     /// Writes exhibit.toml, with these lines instead of the same keys.
@@ -152,6 +176,20 @@ impl Bench {
         fs::write(self.path("exhibit.toml"), text).unwrap();
     }
 
+    /// Puts these lines below a section of exhibit.toml; a section that is not there is added.
+    pub fn configure_section(&self, section: &str, lines: &str) {
+        let path = self.path("exhibit.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = match text.contains(&format!("[{section}]\n")) {
+            true => text.replace(
+                &format!("[{section}]\n"),
+                &format!("[{section}]\n{lines}\n"),
+            ),
+            false => format!("{text}[{section}]\n{lines}\n"),
+        };
+        fs::write(path, text).unwrap();
+    }
+
     /// A path in the responder's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -188,6 +226,17 @@ impl Bench {
         self.metadata.push(metadata);
         self.managed(&id, tags, change(runner).into());
         id
+    }
+
+    /// Makes snapshots of an instance in the suspects' account, past `exhibit`.
+    pub fn snapshot(&self, instance: &str) {
+        let body = format!(
+            "Action=CreateSnapshots&Version=2016-11-15&InstanceSpecification.InstanceId={instance}\
+             &TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=exhibit%3Amaking\
+             &TagSpecification.1.Tag.1.Value=x"
+        );
+        let response = self.send("AKIASUSPECTS", "us-east-1", "ec2", &[], body.as_bytes());
+        assert_eq!(response.status, 200, "{}", response.text());
     }
 
     /// Puts an instance that EC2 knows under SSM's control.

@@ -16,6 +16,8 @@ mod custody;
 mod doctor;
 mod fleet;
 mod kill;
+mod preflight;
+mod region;
 mod signers;
 mod snapshot;
 mod three;

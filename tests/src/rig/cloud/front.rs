@@ -9,6 +9,7 @@ use super::accounts::Accounts;
 use super::call::{Call, Protocol};
 use super::ec2::Ec2State;
 use super::fault::{CloudFault, Plan};
+use super::kms;
 use super::refusal::Refusal;
 use super::ssm::Ssm;
 use super::trail::Trail;
@@ -45,6 +46,7 @@ impl Front {
             "ssm" => self.ssm.answer(call),
             "ec2" => self.ec2.answer(call),
             "cloudtrail" => self.trail.answer(call),
+            "kms" => kms::answer(call, &self.ec2),
             _ => None,
         };
         match own {

@@ -10,6 +10,7 @@ mod ec2;
 mod fault;
 mod form;
 mod front;
+mod kms;
 mod refusal;
 pub mod ssm;
 mod trail;

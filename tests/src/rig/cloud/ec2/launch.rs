@@ -14,6 +14,7 @@ const LINUX: &str = "ami-0a887e401f7654935";
 #[derive(Clone, Debug)]
 pub struct Ec2 {
     pub account: String,
+    pub region: String,
     pub tags: Vec<(String, String)>,
     pub windows: bool,
     pub stopped: bool,
@@ -48,10 +49,18 @@ impl Ec2 {
     pub fn new(account: &str) -> Self {
         Self {
             account: account.into(),
+            region: REGION.into(),
             tags: Vec::new(),
             windows: false,
             stopped: false,
         }
+    }
+
+    /// In this region.
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.region = region.into();
+        self
     }
 
     /// With this tag.
@@ -115,7 +124,7 @@ impl Cloud {
         let id = self.launch(ec2, 1).remove(0);
         if ec2.stopped {
             let form = [pair("Action", "StopInstances"), pair("InstanceId.1", &id)];
-            self.front.ec2.ask(&ec2.account, &form);
+            self.ec2_ask(&ec2.region, &ec2.account, &form);
         }
         id
     }
@@ -137,9 +146,30 @@ impl Cloud {
             form.push((format!("{tag}.Key"), key.clone()));
             form.push((format!("{tag}.Value"), value.clone()));
         }
-        let answer = self.front.ec2.ask(&ec2.account, &form);
+        let group = self.default_group(ec2);
+        form.push(pair("SecurityGroupId.1", &group));
+        let answer = self.ec2_ask(&ec2.region, &ec2.account, &form);
         let ids = elements(&answer, "instanceId");
         ids.iter().map(ToString::to_string).collect()
+    }
+
+    /// The group of an instance that is launched without one: the emulator gives it none.
+    fn default_group(&self, ec2: &Ec2) -> String {
+        let form = [
+            pair("Action", "DescribeSecurityGroups"),
+            pair("Filter.1.Name", "group-name"),
+            pair("Filter.1.Value.1", "default"),
+        ];
+        let answer = self.ec2_ask(&ec2.region, &ec2.account, &form);
+        elements(&answer, "groupId")[0].to_string()
+    }
+
+    /// Asks the emulator's EC2 for anything else, past the log; the answer is XML.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn ec2_ask(&self, region: &str, account: &str, form: &[(String, String)]) -> String {
+        self.front.ec2.ask_in(region, account, form)
     }
 
     /// Makes a volume and attaches it; returns its id.

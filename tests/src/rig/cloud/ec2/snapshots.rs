@@ -186,6 +186,7 @@ impl Snapshots {
     }
 
     pub(super) fn describe(&mut self, call: &Call, form: &Form) -> Answer {
+        dry_run(form)?;
         let ids = form.list("SnapshotId");
         for id in &ids {
             self.seen(call, id)?;

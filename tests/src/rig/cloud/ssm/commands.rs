@@ -125,10 +125,7 @@ impl State {
     pub(super) fn send_command(&mut self, call: &Call, input: &Value) -> Result<Value, Refusal> {
         let timeout = check_limits(input)?;
         check_version(input)?;
-        let document = self.document(
-            &call.account,
-            input["DocumentName"].as_str().unwrap_or_default(),
-        )?;
+        let document = self.document(call, input["DocumentName"].as_str().unwrap_or_default())?;
         if let Some(hash) = input["DocumentHash"].as_str()
             && (input["DocumentHashType"].as_str().unwrap_or("Sha256") != "Sha256"
                 || hash != document.sha256())
@@ -222,7 +219,8 @@ impl State {
                 "at most 50 InstanceIds, at most 5 Targets",
             ));
         }
-        let online = |instance: &&Instance| instance.ping == "Online";
+        let online =
+            |instance: &&Instance| instance.ping == "Online" && instance.region == call.region;
         let find = |id: &String| {
             let key = (call.account.clone(), id.clone());
             let instance = self.instances.get(&key).filter(online).cloned();

@@ -11,13 +11,13 @@ type Output = Result<Value, Refusal>;
 
 impl State {
     /// The document of this name, or of this ARN in another account.
-    pub(super) fn document(&self, account: &str, name: &str) -> Result<&Document, Refusal> {
+    pub(super) fn document(&self, call: &Call, name: &str) -> Result<&Document, Refusal> {
         let arn: Vec<&str> = name.splitn(6, ':').collect();
         let (account, name) = match arn.as_slice() {
             [_, _, _, _, account, resource] => (*account, resource.trim_start_matches("document/")),
-            _ => (account, name),
+            _ => (call.account.as_str(), name),
         };
-        let key = (account.to_string(), name.to_string());
+        let key = (account.to_string(), place(&call.region, name));
         let missing = || {
             Refusal::new(
                 "InvalidDocument",
@@ -40,7 +40,7 @@ impl State {
             return Err(Refusal::invalid("this rig reads documents in JSON only"));
         }
         let kind = input["DocumentType"].as_str().unwrap_or("Command");
-        let key = (call.account.clone(), name.to_string());
+        let key = (call.account.clone(), place(&call.region, name));
         if self.documents.contains_key(&key) {
             let message = format!("Document with same name {name} already exists");
             return Err(Refusal::new("DocumentAlreadyExists", message));
@@ -66,15 +66,21 @@ impl State {
 
     pub(super) fn delete_document(&mut self, call: &Call, input: &Value) -> Output {
         let name = self.wanted(call, input)?.name.clone();
-        self.documents.remove(&(call.account.clone(), name));
+        let key = (call.account.clone(), place(&call.region, &name));
+        self.documents.remove(&key);
         Ok(json!({}))
     }
 
     fn wanted(&self, call: &Call, input: &Value) -> Result<&Document, Refusal> {
         check_version(input)?;
         let name = input["Name"].as_str().unwrap_or_default();
-        self.document(&call.account, name)
+        self.document(call, name)
     }
+}
+
+/// A document is in one region.
+fn place(region: &str, name: &str) -> String {
+    format!("{region}/{name}")
 }
 
 /// Every document has one version here.

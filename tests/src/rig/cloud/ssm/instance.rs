@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::REGION;
 use super::super::accounts::DEFAULT_ACCOUNT;
 
 /// An instance under Systems Manager's control.
@@ -10,12 +11,15 @@ use super::super::accounts::DEFAULT_ACCOUNT;
 pub struct Instance {
     pub id: String,
     pub account: String,
+    pub region: String,
     pub tags: BTreeMap<String, String>,
     /// `Linux`, `Windows` or `MacOS`.
     pub platform: String,
     /// `Online`, `ConnectionLost` or `Inactive`: only the first takes commands.
     pub ping: String,
     pub agent_version: String,
+    /// What the inventory has been told, a map for each package (`Name`, `Version`, ...); empty where it is off.
+    pub packages: Vec<BTreeMap<String, String>>,
     pub work: Work,
     /// So many questions about a command come too early: Systems Manager does not know it yet.
     pub lost_at_first: usize,
@@ -85,10 +89,12 @@ impl Instance {
         Self {
             id: id.into(),
             account: DEFAULT_ACCOUNT.into(),
+            region: REGION.into(),
             tags: BTreeMap::new(),
             platform: "Linux".into(),
             ping: "Online".into(),
             agent_version: "3.3.2746.0".into(),
+            packages: Vec::new(),
             work,
             lost_at_first: 0,
         }
@@ -98,6 +104,22 @@ impl Instance {
     #[must_use]
     pub fn account(mut self, account: &str) -> Self {
         self.account = account.into();
+        self
+    }
+
+    /// In this region.
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// With a package in its inventory.
+    #[must_use]
+    pub fn package(mut self, name: &str, version: &str) -> Self {
+        let fields = [("Name", name), ("Version", version)];
+        let fields = fields.map(|(field, value)| (field.into(), value.into()));
+        self.packages.push(fields.into());
         self
     }
 

@@ -17,7 +17,10 @@ impl State {
         let filters = filters(input)?;
         let mut found = Vec::new();
         for instance in self.instances.values() {
-            if instance.account == call.account && matches_all(instance, &filters)? {
+            if instance.account == call.account
+                && instance.region == call.region
+                && matches_all(instance, &filters)?
+            {
                 found.push(describe(instance));
             }
         }

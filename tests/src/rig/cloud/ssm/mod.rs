@@ -7,6 +7,7 @@ mod documents;
 mod execute;
 mod instance;
 mod instances;
+mod inventory;
 mod invocation;
 mod invocations;
 mod job;
@@ -49,6 +50,7 @@ impl Ssm {
             "ListCommandInvocations" => state.list_invocations(call, &input),
             "GetCommandInvocation" => state.get_invocation(call, &input),
             "DescribeInstanceInformation" => state.describe_instances(call, &input),
+            "ListInventoryEntries" => state.list_inventory(call, &input),
             "CreateDocument" => state.create_document(call, &input),
             "DescribeDocument" => state.describe_document(call, &input),
             "GetDocument" => state.get_document(call, &input),

@@ -131,7 +131,7 @@ impl Case {
             Event::Sealed { prefix, .. } => {
                 self.collections.entry(prefix).or_default().sealed = true;
             }
-            Event::Accessed { .. } => {}
+            Event::Accessed { .. } | Event::Exported { .. } => {}
             of_a_request => self
                 .apply_to_request(of_a_request, time)
                 .ok_or_else(|| unfit("names a request or an instance that is not there"))?,

@@ -1,6 +1,6 @@
 //! Download of a case: each object at the version that belongs to it, hashed while it arrives, nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use evidence::digest::Hasher;
@@ -22,6 +22,8 @@ pub(crate) struct Fetched {
     pub(crate) kept: usize,
     pub(crate) fetched: usize,
     pub(crate) bytes: u64,
+    /// Keys below the case of all that belongs to the copy, which are paths below the folder.
+    pub(crate) keys: BTreeSet<String>,
     /// Keys that no part of Exhibit writes: they are not fetched.
     pub(crate) strange: Vec<String>,
     /// `<host>/<collection>` of each collection.
@@ -62,6 +64,7 @@ pub(crate) async fn fetch(
                 fetched.bytes += version.size.unwrap_or_default();
                 fetched.collections.extend(collection);
                 wanted.push((folder.join(&key), version));
+                fetched.keys.insert(key);
             }
             None => fetched.strange.push(key),
         }
@@ -74,7 +77,7 @@ pub(crate) async fn fetch(
 }
 
 /// Whether a key below the case is one that Exhibit writes, and its collection: no other becomes a path here.
-fn place(case: &str, key: &str) -> Option<Option<String>> {
+pub(crate) fn place(case: &str, key: &str) -> Option<Option<String>> {
     if is_record(key) {
         return Some(None);
     }

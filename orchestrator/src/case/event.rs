@@ -81,6 +81,8 @@ pub enum Event {
     },
     /// Somebody has read the evidence.
     Accessed { prefix: String, to: String },
+    /// All of the case is about to be copied for somebody else.
+    Exported { to: String },
 }
 
 /// A session that an instance was given.

@@ -137,7 +137,7 @@ impl Case {
             Event::Sealed { prefix, .. } => {
                 self.collections.entry(prefix).or_default().sealed = true;
             }
-            Event::Accessed { .. } => {}
+            Event::Accessed { .. } | Event::Exported { .. } => {}
             Event::DisksRequested(request) => self.disks.push(Disks::new(*request, time)),
             Event::Snapshot { request, act } => {
                 let disks = self

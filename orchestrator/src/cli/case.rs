@@ -1,10 +1,10 @@
-//! `case`: open, show, list.
+//! `case`: open, show, list, export.
 
 use clap::{Args, Subcommand};
 use evidence::{CaseId, Exit};
 use serde::Serialize;
 
-use super::Global;
+use super::{Global, export};
 use crate::case::{Event, Journal};
 use crate::failure::Failure;
 use crate::run::Work;
@@ -17,6 +17,8 @@ pub(super) enum Command {
     Show(ShowArguments),
     /// List all cases of the configuration
     List,
+    /// Copy a case into a BagIt bag with a CASE/UCO description, for a laboratory
+    Export(export::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +57,7 @@ pub(super) async fn run(global: &Global, command: &Command) -> Result<Exit, Fail
         Command::Open(arguments) => open(global, arguments).await,
         Command::Show(arguments) => show(global, &arguments.case),
         Command::List => list(global),
+        Command::Export(arguments) => export::run(global, arguments).await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! `fetch`: a case onto this machine, verified when it is there.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
+use evidence::signature::PublicKey;
 use evidence::{CaseId, Exit};
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -12,6 +12,7 @@ use super::{Global, copy};
 use crate::case::Event;
 use crate::failure::Failure;
 use crate::fetch;
+use crate::run::Work;
 use crate::seal;
 
 #[derive(Debug, Args)]
@@ -61,26 +62,24 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     for key in &fetched.strange {
         progress.say(&format!("not fetched, Exhibit writes no such key: {key}"));
     }
-    let trusted = match seal::trusted_key(&config, &work.evidence).await {
-        Ok(key) => Some(key),
-        Err(failure) => {
-            progress.say(&format!("no key to check the seal with: {failure}"));
-            None
-        }
-    };
+    let trusted = trusted(&work).await;
     progress.say(&format!(
         "{} objects fetched, {} were there; verifying",
         fetched.fetched, fetched.kept
     ));
-    let sealed: BTreeSet<String> = work
-        .journal
-        .case()
-        .collections
-        .iter()
-        .filter(|(_, collection)| collection.sealed)
-        .filter_map(|(prefix, _)| Some(prefix.split_once('/')?.1.to_owned()))
-        .collect();
-    copy::check(global, &arguments.to, &|place| {
-        trusted.as_ref().filter(|_| sealed.contains(place))
-    })
+    let case = work.journal.case();
+    let copy = crate::copy::examine_sealed(case, &arguments.to, trusted.as_ref())?;
+    copy::print(global, &copy)
+}
+
+/// The key that has signed what is sealed, or `None` after saying why there is none.
+pub(super) async fn trusted(work: &Work<'_>) -> Option<PublicKey> {
+    match seal::trusted_key(work.config, &work.evidence).await {
+        Ok(key) => Some(key),
+        Err(failure) => {
+            work.progress
+                .say(&format!("no key to check the seal with: {failure}"));
+            None
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod case;
 mod collect;
 mod copy;
 mod doctor;
+mod export;
 mod exports;
 mod fetch;
 mod place;
@@ -45,6 +46,8 @@ Examples:
     exhibit snapshot --case IR-7 --instance i-0123456789abcdef0
     exhibit verify IR-7 && exhibit seal IR-7
     exhibit fetch IR-7 --to ./IR-7
+  For a laboratory:
+    exhibit case export IR-7 --to ./IR-7.bag
 
 Every command can be ended at any moment: `exhibit resume` goes on from where it was.
 Exit codes: 0 done, 2 usage, 3 partial, 11 to 22 bucket and evidence, 30 to 45 instances, cases and accounts.
@@ -73,7 +76,7 @@ enum Command {
     Init,
     /// Check the configuration against the accounts; changes nothing
     Doctor(doctor::Arguments),
-    /// Open, show and list cases
+    /// Open, show, list and export cases
     #[command(subcommand)]
     Case(case::Command),
     /// Collect on instances, by id, tag, address or name

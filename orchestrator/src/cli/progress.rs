@@ -224,7 +224,8 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::Verified { .. }
         | Event::Sealing { .. }
         | Event::Sealed { .. }
-        | Event::Accessed { .. } => return None,
+        | Event::Accessed { .. }
+        | Event::Exported { .. } => return None,
     })
 }
 

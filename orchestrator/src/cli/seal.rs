@@ -4,11 +4,11 @@ use clap::Args;
 use evidence::{CaseId, Exit};
 
 use super::Global;
-use super::verify::{verified, worst};
+use super::verify::verified;
 use crate::case::Event;
 use crate::failure::Failure;
 use crate::seal::{self, Signer};
-use crate::verify;
+use crate::verify::{self, worst};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -9,7 +9,7 @@ use super::Global;
 use crate::case::Event;
 use crate::failure::Failure;
 use crate::seal::trusted_key;
-use crate::verify::{self, Checked};
+use crate::verify::{self, Checked, worst};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,21 +89,6 @@ pub(super) fn verified(checked: &Checked) -> Event {
             .map(|problem| problem.message.chars().take(300).collect())
             .collect(),
     }
-}
-
-/// The code that matters most: altered, then unlocked, then interrupted, then partial.
-pub(super) fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
-    const ORDER: [Exit; 4] = [
-        Exit::Altered,
-        Exit::Unlocked,
-        Exit::Interrupted,
-        Exit::Partial,
-    ];
-    let exits: Vec<Exit> = exits.collect();
-    ORDER
-        .into_iter()
-        .find(|exit| exits.contains(exit))
-        .unwrap_or(Exit::Complete)
 }
 
 fn text(checked: &Checked) -> String {

@@ -88,3 +88,18 @@ pub(crate) async fn verify(
     }
     Ok(checked)
 }
+
+/// The code that matters most: altered, then unlocked, then interrupted, then partial.
+pub(crate) fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
+    const ORDER: [Exit; 4] = [
+        Exit::Altered,
+        Exit::Unlocked,
+        Exit::Interrupted,
+        Exit::Partial,
+    ];
+    let exits: Vec<Exit> = exits.collect();
+    ORDER
+        .into_iter()
+        .find(|exit| exits.contains(exit))
+        .unwrap_or(Exit::Complete)
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -176,6 +176,50 @@ pub fn journalctl_file(journal: &Path) -> Result<Vec<Value>> {
             .arg(journal),
     ))?;
     entries.iter().map(|entry| parse(entry)).collect()
+}
+
+/// What the Library of Congress' `bagit.py` says against a bag; nothing when it is valid.
+///
+/// # Errors
+/// When bagit cannot be had.
+pub fn bagit_refusal(bag: &Path) -> Result<Option<String>> {
+    let mut command = Venv::export()?.command("bagit.py");
+    refusal(command.args(["--validate", "--quiet"]).arg(bag))
+}
+
+/// What `case_validate` says against a document in CASE; nothing when it conforms, warnings counted as faults.
+///
+/// # Errors
+/// When case-utils cannot be had.
+pub fn case_refusal(document: &Path) -> Result<Option<String>> {
+    let home = scratch()?;
+    let mut command = Venv::export()?.command("case_validate");
+    // It has the ontology with it: whatever asks a network has to fail.
+    let nowhere = "http://127.0.0.1:9";
+    command
+        .env("HOME", home.path())
+        .env("http_proxy", nowhere)
+        .env("https_proxy", nowhere);
+    refusal(
+        command
+            .args(["--built-version", "case-1.5.0"])
+            .arg(document),
+    )
+}
+
+/// What a judge says when it ends with 1, which is its no.
+fn refusal(command: &mut Command) -> Result<Option<String>> {
+    let output = plain(command)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::Failed(format!("no judge: {error}")))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    match output.status.code() {
+        Some(0) => Ok(None),
+        Some(1) => Ok(Some(said)),
+        _ => Err(Error::Failed(format!("{}: {said}", output.status))),
+    }
 }
 
 /// Without the caller's language and time zone.

@@ -9,7 +9,7 @@
 //! | [`imds`] | instance metadata that insists on a token |
 //! | [`dns`] | a name server that knows a few names |
 //! | [`agent`] | the built agent in a scrubbed environment |
-//! | [`judges`] | the analysts' own readers |
+//! | [`judges`] | the analysts' own readers, and those who take in an export |
 //! | [`vm`] | a guest with a kernel of its own, for what only the kernel can show |
 //! | [`volatility`] | the analysts' reader of memory images |
 

@@ -55,6 +55,18 @@ impl Venv {
         )
     }
 
+    /// The environment of those who take in an exported case.
+    ///
+    /// # Errors
+    /// As [`Venv::ensure`].
+    pub fn export() -> Result<Self> {
+        Self::ensure(
+            &target_dir().join("rig"),
+            "export",
+            include_str!("../../requirements-export.txt"),
+        )
+    }
+
     /// Makes an environment with these requirements below `root`, or finds it there. Processes that ask at the
     /// same time wait for the one that installs.
     ///

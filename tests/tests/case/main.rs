@@ -14,6 +14,7 @@ mod bench;
 mod credentials;
 mod custody;
 mod doctor;
+mod export;
 mod fleet;
 mod kill;
 mod preflight;

@@ -301,14 +301,17 @@ impl Bucket {
         })
     }
 
-    /// Sets the legal hold of a version.
+    /// Sets the legal hold of a version, or takes it off.
     ///
     /// # Errors
     /// When S3 refuses.
-    pub(crate) async fn hold(&self, key: &str, version: &str) -> Result<(), Refusal> {
-        let hold = ObjectLockLegalHold::builder()
-            .status(ObjectLockLegalHoldStatus::On)
-            .build();
+    pub(crate) async fn hold(&self, key: &str, version: &str, on: bool) -> Result<(), Refusal> {
+        let status = if on {
+            ObjectLockLegalHoldStatus::On
+        } else {
+            ObjectLockLegalHoldStatus::Off
+        };
+        let hold = ObjectLockLegalHold::builder().status(status).build();
         let request = self
             .client
             .put_object_legal_hold()

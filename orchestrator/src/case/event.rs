@@ -79,6 +79,12 @@ pub enum Event {
         key: Digest,
         objects: usize,
     },
+    /// The evidence is given out of custody: its legal hold is taken off.
+    Released {
+        prefix: String,
+        to: String,
+        reason: String,
+    },
     /// Somebody has read the evidence.
     Accessed { prefix: String, to: String },
     /// All of the case is about to be copied for somebody else.

@@ -81,6 +81,7 @@ pub struct Collection {
     pub verdict: Option<String>,
     pub sealing: Option<Sealing>,
     pub sealed: bool,
+    pub released: bool,
 }
 
 /// The custody up to the seal.
@@ -136,6 +137,9 @@ impl Case {
             }
             Event::Sealed { prefix, .. } => {
                 self.collections.entry(prefix).or_default().sealed = true;
+            }
+            Event::Released { prefix, .. } => {
+                self.collections.entry(prefix).or_default().released = true;
             }
             Event::Accessed { .. } | Event::Exported { .. } => {}
             Event::DisksRequested(request) => self.disks.push(Disks::new(*request, time)),
@@ -239,6 +243,18 @@ impl Case {
         self.requests
             .iter()
             .find(|requested| requested.request.id == id)
+    }
+
+    /// The instances of a request, for a collection or for disks.
+    pub fn instances_of(&self, request: &str) -> Vec<&str> {
+        let collection = self.request(request).into_iter();
+        let instances = collection.flat_map(|requested| &requested.request.instances);
+        let disks = self
+            .disks
+            .iter()
+            .filter(|disks| disks.request.id == request);
+        let of_disks = disks.map(|disks| &disks.request.instance);
+        instances.chain(of_disks).map(String::as_str).collect()
     }
 
     fn request_mut(&mut self, id: &str) -> Option<&mut Requested> {

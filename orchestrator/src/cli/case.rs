@@ -1,10 +1,10 @@
-//! `case`: open, show, list, export.
+//! `case`: open, show, list, export, release.
 
 use clap::{Args, Subcommand};
 use evidence::{CaseId, Exit};
 use serde::Serialize;
 
-use super::{Global, export};
+use super::{Global, export, release};
 use crate::case::{Event, Journal};
 use crate::failure::Failure;
 use crate::run::Work;
@@ -19,6 +19,8 @@ pub(super) enum Command {
     List,
     /// Copy a case into a BagIt bag with a CASE/UCO description, for a laboratory
     Export(export::Arguments),
+    /// Give sealed evidence out of custody: take its legal hold off, and record to whom and why
+    Release(release::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +60,7 @@ pub(super) async fn run(global: &Global, command: &Command) -> Result<Exit, Fail
         Command::Show(arguments) => show(global, &arguments.case),
         Command::List => list(global),
         Command::Export(arguments) => export::run(global, arguments).await,
+        Command::Release(arguments) => release::run(global, arguments).await,
     }
 }
 

@@ -9,6 +9,7 @@ mod exports;
 mod fetch;
 mod place;
 mod progress;
+mod release;
 mod seal;
 mod snapshot;
 mod status;

@@ -224,6 +224,7 @@ fn sentence(event: &Event) -> Option<String> {
         | Event::Verified { .. }
         | Event::Sealing { .. }
         | Event::Sealed { .. }
+        | Event::Released { .. }
         | Event::Accessed { .. }
         | Event::Exported { .. } => return None,
     })

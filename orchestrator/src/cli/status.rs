@@ -71,6 +71,7 @@ struct CollectionSummary {
     prefix: String,
     verdict: Option<String>,
     sealed: bool,
+    released: bool,
 }
 
 impl Summary {
@@ -113,6 +114,7 @@ impl Summary {
                 prefix: prefix.clone(),
                 verdict: collection.verdict.clone(),
                 sealed: collection.sealed,
+                released: collection.released,
             });
         Self {
             case: case.id.clone(),
@@ -159,10 +161,10 @@ pub(super) fn text(summary: &Summary) -> String {
     lines.extend(summary.disks.iter().map(DisksSummary::text));
     for collection in &summary.collections {
         let verdict = collection.verdict.as_deref().unwrap_or("not verified");
-        let sealed = if collection.sealed {
-            "sealed"
-        } else {
-            "not sealed"
+        let sealed = match (collection.sealed, collection.released) {
+            (_, true) => "released",
+            (true, false) => "sealed",
+            (false, false) => "not sealed",
         };
         lines.push(format!(
             "collection {}: {verdict}, {sealed}",

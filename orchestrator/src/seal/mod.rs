@@ -1,5 +1,6 @@
 //! The seal: what was verified is stated, listed in SHA256SUMS, signed by a key that no suspect has, and held.
 
+mod hold;
 mod signer;
 
 use std::collections::BTreeSet;
@@ -9,23 +10,16 @@ use evidence::signature::PublicKey;
 use evidence::sums::{PUBLIC_KEY, SHA256SUMS, SIGNATURE};
 use evidence::verify::Verdict;
 use evidence::{Digest, Exit, keys, seal};
-use time::{Duration, OffsetDateTime};
-use tokio::task::JoinSet;
 
+pub(crate) use hold::release;
 pub(crate) use signer::{Signer, public_key_of, trusted_key};
 
-use crate::aws::Refusal;
 use crate::aws::s3::Bucket;
 use crate::case::Event;
 use crate::custody::text_of;
 use crate::failure::Failure;
 use crate::run::Work;
 use crate::verify::Checked;
-
-/// Requests side by side.
-const AT_ONCE: usize = 16;
-/// Mode of the retention of objects that have none.
-const MODE: &str = "GOVERNANCE";
 
 /// Seals a collection that was verified just now. Each object of the seal is stored once: a seal that was cut goes on with what
 /// it has stored.
@@ -70,7 +64,7 @@ pub(crate) async fn seal(
         sums.as_bytes(),
     )
     .await?;
-    hold(work, checked, &base).await?;
+    hold::hold(work, checked, &base).await?;
     let event = Event::Sealed {
         prefix: checked.prefix.clone(),
         sums_sha256: Digest::of(sums.as_bytes()),
@@ -213,56 +207,4 @@ async fn sign(
     }
     let pem = key.to_pem().map_err(Failure::internal)?;
     once(bucket, &format!("{base}{PUBLIC_KEY}"), pem.as_bytes()).await
-}
-
-/// Puts every version under legal hold and extends its retention.
-async fn hold(work: &Work<'_>, checked: &Checked, base: &str) -> Result<(), Failure> {
-    let until =
-        crate::clock::now() + Duration::days(i64::from(work.config.evidence.retention_days));
-    let mut objects: Vec<(String, String)> = Vec::new();
-    for version in work.bucket.versions(base).await? {
-        let key = version.key.strip_prefix(base).unwrap_or_default();
-        let of_the_run = checked
-            .objects
-            .iter()
-            .any(|held| held.key == key && held.version == version.id);
-        if version.size.is_some() && (of_the_run || keys::is_of_the_seal(key)) {
-            objects.push((version.key, version.id));
-        }
-    }
-    let meter = work.progress.meter("legal hold", objects.len() as u64);
-    for (number, few) in objects.chunks(AT_ONCE).enumerate() {
-        let mut under_way = JoinSet::new();
-        for (key, version) in few.iter().cloned() {
-            under_way.spawn(hold_one(work.bucket.clone(), key, version, until));
-        }
-        while let Some(ended) = under_way.join_next().await {
-            ended.map_err(Failure::internal)??;
-        }
-        meter.at((number * AT_ONCE) as u64);
-    }
-    Ok(())
-}
-
-async fn hold_one(
-    bucket: Bucket,
-    key: String,
-    version: String,
-    until: OffsetDateTime,
-) -> Result<(), Refusal> {
-    let stored = bucket.head(&key, &version).await?;
-    if !stored.legal_hold {
-        bucket.hold(&key, &version).await?;
-    }
-    if stored.retain_until.is_none_or(|now| now < until) {
-        bucket
-            .retain(
-                &key,
-                &version,
-                stored.lock_mode.as_deref().unwrap_or(MODE),
-                until,
-            )
-            .await?;
-    }
-    Ok(())
 }

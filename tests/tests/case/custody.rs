@@ -173,3 +173,63 @@ fn cases_are_listed_and_shown() {
         "{list:#}"
     );
 }
+
+#[test]
+fn a_release_is_recorded_before_the_legal_hold_is_taken_off() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    bench.open("IR-7");
+    bench
+        .run(&["collect", "--case", "IR-7", "--instance", &instance])
+        .expect(0);
+    let release = [
+        "case",
+        "release",
+        "IR-7",
+        "--to",
+        "J. Doe",
+        "--reason",
+        "case closed",
+    ];
+    let early = bench.run(&release).expect(2);
+    assert!(
+        early.stderr.contains("nothing of IR-7 is sealed"),
+        "{early:#?}"
+    );
+    bench.run(&["seal", "IR-7"]).expect(0);
+    let prefix = bench.prefix("IR-7", &instance);
+    let held = |bench: &Bench| {
+        let versions = bench.cloud.moto().versions(BUCKET);
+        let keys = versions
+            .iter()
+            .filter(|version| version.key.starts_with(&prefix));
+        let holds = keys.map(|version| {
+            let headers = bench.cloud.moto().head(BUCKET, &version.key).unwrap();
+            assert!(
+                headers.contains_key("x-amz-object-lock-retain-until-date"),
+                "{}",
+                version.key
+            );
+            headers
+                .get("x-amz-object-lock-legal-hold")
+                .is_some_and(|hold| hold == "ON")
+        });
+        holds.collect::<Vec<bool>>()
+    };
+    assert!(held(&bench).iter().all(|hold| *hold));
+    bench
+        .run(&[&release[..], &["--dry-run"]].concat())
+        .expect(0);
+    assert!(held(&bench).iter().all(|hold| *hold) && bench.events("IR-7", "released").is_empty());
+
+    bench.run(&release).expect(0);
+    assert!(held(&bench).iter().all(|hold| !hold));
+    let released = bench.events("IR-7", "released");
+    assert_eq!((released.len(), &released[0]["to"]), (1, &"J. Doe".into()));
+    let status = bench.run(&["status", "IR-7", "--offline"]).expect(0).json();
+    assert_eq!(status["collections"][0]["released"], true);
+    // It is evidence still.
+    bench.run(&["verify", "IR-7"]).expect(0);
+}

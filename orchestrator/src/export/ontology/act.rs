@@ -22,13 +22,8 @@ pub(super) fn instances<'a>(case: &'a Case, record: &'a Record) -> Vec<&'a str> 
         .filter_map(Value::as_str)
         .collect();
     let request = event.get("request").and_then(Value::as_str);
-    match request.and_then(|id| case.request(id)) {
-        Some(requested) if own.is_empty() => requested
-            .request
-            .instances
-            .iter()
-            .map(String::as_str)
-            .collect(),
+    match request {
+        Some(request) if own.is_empty() => case.instances_of(request),
         _ => own,
     }
 }

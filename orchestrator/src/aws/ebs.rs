@@ -36,6 +36,16 @@ impl Label {
     }
 }
 
+/// A snapshot as policies name it.
+fn arn(account: &Account, snapshot: &str) -> String {
+    let region = account
+        .config
+        .region()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    format!("arn:aws:ec2:{region}::snapshot/{snapshot}")
+}
+
 /// A client that never sends a request twice: there is no token by which EC2 would know the second.
 fn once(account: &Account) -> Client {
     let config =
@@ -148,7 +158,8 @@ pub(crate) async fn copy(
         .tag_specifications(label.specification())
         .send()
         .await;
-    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:CopySnapshot", source))?;
+    let answer =
+        answer.map_err(|error| Refusal::of(&error, "ec2:CopySnapshot", &arn(account, source)))?;
     Ok(answer.snapshot_id().unwrap_or_default().to_owned())
 }
 
@@ -264,7 +275,8 @@ pub(crate) async fn lock(
         .lock_duration(days)
         .send()
         .await;
-    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:LockSnapshot", snapshot))?;
+    let answer =
+        answer.map_err(|error| Refusal::of(&error, "ec2:LockSnapshot", &arn(account, snapshot)))?;
     let until = answer
         .lock_expires_on()
         .map(aws_sdk_ec2::primitives::DateTime::secs);
@@ -291,7 +303,8 @@ pub(crate) async fn unlock(account: &Account, snapshot: &str) -> Result<(), Refu
         .any(|it| it.lock_state().is_some_and(|state| holds(state.as_str())));
     if is_locked {
         let answer = client.unlock_snapshot().snapshot_id(snapshot).send().await;
-        answer.map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", snapshot))?;
+        answer
+            .map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", &arn(account, snapshot)))?;
     }
     Ok(())
 }
@@ -309,9 +322,13 @@ pub(crate) async fn share(account: &Account, snapshot: &str, with: &str) -> Resu
         .user_ids(with)
         .send()
         .await;
-    answer
-        .map(|_| ())
-        .map_err(|error| Refusal::of(&error, "ec2:ModifySnapshotAttribute", snapshot))
+    answer.map(|_| ()).map_err(|error| {
+        Refusal::of(
+            &error,
+            "ec2:ModifySnapshotAttribute",
+            &arn(account, snapshot),
+        )
+    })
 }
 
 /// Deletes a snapshot. One that is gone already is no error.
@@ -324,7 +341,8 @@ pub(crate) async fn delete(account: &Account, snapshot: &str) -> Result<(), Refu
         .snapshot_id(snapshot)
         .send()
         .await;
-    match answer.map_err(|error| Refusal::of(&error, "ec2:DeleteSnapshot", snapshot)) {
+    match answer.map_err(|error| Refusal::of(&error, "ec2:DeleteSnapshot", &arn(account, snapshot)))
+    {
         Err(refusal) if !refusal.is_missing() => Err(refusal),
         _ => Ok(()),
     }

@@ -29,12 +29,17 @@ pub(super) async fn perform(
         Deed::DeleteShareable => Role::Shareable,
         Deed::LockCopy | Deed::Verify => Role::Copy,
     };
-    let snapshot = disk
-        .snapshot(role)
-        .ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
-    let (volume, snapshot) = (volume.to_owned(), snapshot.to_owned());
+    let stage = disk.stages.get(&role);
+    let made = stage.and_then(|stage| Some((stage.snapshot.clone()?, stage.since)));
+    let (snapshot, since) =
+        made.ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
+    let volume = volume.to_owned();
     match act(work, request, role, deed, volume.clone(), snapshot).await? {
         Ok(act) => work.acted(request, act).await,
+        Err(refusal) if super::is_early(&refusal, since) => {
+            work.pause().await;
+            Ok(())
+        }
         Err(refusal) => {
             work.gave_up(request, &[volume], (role, Some(deed)), refusal)
                 .await

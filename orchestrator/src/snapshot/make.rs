@@ -4,7 +4,7 @@ use evidence::Exit;
 
 use crate::aws::ebs::{self, Label};
 use crate::aws::{Account, Refusal};
-use crate::case::{Act, Disks, Made, Role};
+use crate::case::{Act, Disks, Made, Role, Stage};
 use crate::config::region_of_key;
 use crate::failure::Failure;
 use crate::run::Work;
@@ -35,7 +35,9 @@ pub(super) async fn make(
         Ok(key) => key,
         Err(refusal) => return work.gave_up(request, &volumes, (role, None), refusal).await,
     };
-    let number = announced(&disks, role, &volumes).unwrap_or(disks.number);
+    let before = announced(&disks, role, &volumes);
+    let number = before.map_or(disks.number, |stage| stage.number);
+    let first = before.map_or_else(crate::clock::now, |stage| stage.first);
     let act = Act::Making {
         role,
         number,
@@ -65,7 +67,8 @@ pub(super) async fn make(
         Err(refusal)
             if !refusal.answered
                 || refusal.is_throttling()
-                || BUSY.contains(&refusal.code.as_str()) =>
+                || BUSY.contains(&refusal.code.as_str())
+                || (role != Role::Original && super::is_early(&refusal, first)) =>
         {
             work.progress
                 .say(&format!("to be tried again: {}", refusal.failure));
@@ -75,10 +78,9 @@ pub(super) async fn make(
     }
 }
 
-/// The number under which these were announced before, in vain.
-fn announced(disks: &Disks, role: Role, volumes: &[String]) -> Option<u32> {
-    let stage = disks.disks.get(volumes.first()?)?.stages.get(&role)?;
-    Some(stage.number)
+/// How these were announced before, in vain.
+fn announced<'a>(disks: &'a Disks, role: Role, volumes: &[String]) -> Option<&'a Stage> {
+    disks.disks.get(volumes.first()?)?.stages.get(&role)
 }
 
 /// The key that new snapshots get: none for those of volumes, which have the volume's own.

@@ -10,10 +10,15 @@ mod plan;
 pub(crate) use make::TAG;
 pub(crate) use plan::request;
 
+use time::{Duration, OffsetDateTime};
+
 use crate::aws::{Account, Refusal};
 use crate::case::{Act, Deed, DiskStep, Disks, Event, Role};
 use crate::failure::Failure;
 use crate::run::Work;
+
+/// Time in which all of EC2 knows a snapshot that was made, or shared; AWS states no bound.
+const KNOWN_WITHIN: Duration = Duration::minutes(5);
 
 /// Does one step and writes down what came of it.
 ///
@@ -30,6 +35,11 @@ pub(crate) async fn perform(
         DiskStep::Do { volume, deed } => deed::perform(work, request, &volume, deed).await,
         DiskStep::Look => look::look(work, request).await,
     }
+}
+
+/// Whether EC2 only does not know yet what there has been `since` then.
+fn is_early(refusal: &Refusal, since: OffsetDateTime) -> bool {
+    refusal.answered && refusal.is_missing() && crate::clock::now() - since < KNOWN_WITHIN
 }
 
 impl Work<'_> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use exhibit_tests::rig::cloud::{CloudFault, Ec2, Snapshot, Volume, VolumeKey};
+use exhibit_tests::rig::cloud::{Call, CloudFault, Ec2, Snapshot, Volume, VolumeKey};
 use serde_json::{Value, json};
 
 use super::kill::{calls, kill_at, killed, puts};
@@ -331,6 +331,23 @@ fn a_customer_key_that_the_forensic_account_may_not_use_is_told() {
         disks.customer_key
     );
     assert_eq!(disks.of("IR-7", FORENSIC).len(), 4);
+}
+
+#[test]
+fn a_snapshot_that_ec2_does_not_know_yet_is_waited_for() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    let unknown = CloudFault::Status(400, "InvalidSnapshot.NotFound", "It does not exist.");
+    for operation in ["LockSnapshot", "ModifySnapshotAttribute"] {
+        bench
+            .cloud
+            .fault(2, move |call| call.is("ec2", operation), unknown.clone());
+    }
+    let copies = |call: &Call| call.is("ec2", "CopySnapshot") && call.account == FORENSIC;
+    bench.cloud.fault(1, copies, unknown);
+    bench.open("IR-7");
+    bench.run(&disks.arguments("IR-7")).expect(0);
+    disks.assert_copied("IR-7", "at the end");
 }
 
 #[test]

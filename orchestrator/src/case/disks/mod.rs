@@ -199,6 +199,9 @@ pub struct Failed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub number: u32,
+    /// When it was announced first.
+    pub first: OffsetDateTime,
+    /// When it was announced last, or made.
     pub since: OffsetDateTime,
     pub key: Option<String>,
     /// None: it may be there, nobody knows yet.
@@ -249,13 +252,16 @@ impl Disks {
             } => {
                 self.number = self.number.max(number + 1);
                 for volume in volumes {
+                    let stages = &mut self.disks.get_mut(&volume)?.stages;
+                    let before = stages.get(&role).filter(|stage| stage.number == number);
                     let stage = Stage {
                         number,
+                        first: before.map_or(time, |stage| stage.first),
                         since: time,
                         key: key.clone(),
                         snapshot: None,
                     };
-                    self.disks.get_mut(&volume)?.stages.insert(role, stage);
+                    stages.insert(role, stage);
                 }
             }
             Act::Made {
@@ -314,11 +320,12 @@ impl Disks {
             if role == Role::Original {
                 disk.volume.size_gib = made.size_gib;
             }
-            let key = disk.stages.get(&role).and_then(|stage| stage.key.clone());
+            let before = disk.stages.get(&role);
             let stage = Stage {
                 number,
+                first: before.map_or(time, |stage| stage.first),
                 since: time,
-                key,
+                key: before.and_then(|stage| stage.key.clone()),
                 snapshot: Some(made.snapshot),
             };
             disk.stages.insert(role, stage);

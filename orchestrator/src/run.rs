@@ -133,6 +133,17 @@ impl<'a> Work<'a> {
         self.copier.copy(&self.journal).await
     }
 
+    /// What is due now.
+    pub(crate) fn due(&self) -> Vec<Step> {
+        let timing = timing(self.config);
+        next(
+            self.journal.case(),
+            &self.seen,
+            &timing,
+            crate::clock::now(),
+        )
+    }
+
     /// Does what is due until nothing is; with `follow` false only until all that is left is to wait.
     ///
     /// # Errors
@@ -140,12 +151,7 @@ impl<'a> Work<'a> {
     pub(crate) async fn until_rest(&mut self, follow: bool) -> Result<(), Failure> {
         self.copy_custody().await?;
         loop {
-            let steps = next(
-                self.journal.case(),
-                &self.seen,
-                &timing(self.config),
-                crate::clock::now(),
-            );
+            let steps = self.due();
             let waiting = steps.iter().all(Step::is_wait);
             if steps.is_empty() || (waiting && !follow) {
                 return Ok(());

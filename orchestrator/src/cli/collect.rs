@@ -1,17 +1,16 @@
-//! `collect`, `resume` and `cancel`: trigger and follow.
+//! `collect`: trigger and follow.
 
 use clap::{ArgGroup, Args};
 use evidence::{CaseId, Exit};
 
 use super::place::Place;
-use super::{Global, snapshot, status};
+use super::{Global, resume};
 use crate::aws::ec2::Named;
 use crate::aws::{Account, ssm};
-use crate::case::{Case, Event, Outcome, Request};
+use crate::case::{Event, Request};
 use crate::collect::{self, Targets, Wanted};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::run::Work;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,19 +52,6 @@ pub(super) struct Arguments {
     agent: Vec<String>,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct ResumeArguments {
-    case: CaseId,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CancelArguments {
-    case: CaseId,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
     let targets = targets(arguments)?;
     let mut config = global.read_config()?;
@@ -97,7 +83,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     work.record(&Event::Requested(Box::new(request))).await?;
     work.until_rest(!arguments.no_wait).await?;
     progress.end();
-    ended(global, work.journal.case(), Some(&id))
+    resume::ended(global, work.journal.case(), Some(&id))
 }
 
 /// The SHA-256 that SSM has to run, which is the one of the configuration if it states one.
@@ -184,87 +170,4 @@ fn plan(request: &Request) -> String {
     ));
     lines.push(format!("  arguments: {}", request.arguments.join(" ")));
     lines.join("\n") + "\n"
-}
-
-pub(super) async fn resume(global: &Global, arguments: &ResumeArguments) -> Result<Exit, Failure> {
-    let config = global.read_config()?;
-    let progress = global.progress();
-    let mut work = global.work(&config, &arguments.case, &progress).await?;
-    work.until_rest(true).await?;
-    progress.end();
-    ended(global, work.journal.case(), None)
-}
-
-pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Result<Exit, Failure> {
-    let config = global.read_config()?;
-    let progress = global.progress();
-    let mut work = global.work(&config, &arguments.case, &progress).await?;
-    let open: Vec<String> = open_requests(&work);
-    if arguments.dry_run {
-        global.print(&open, |open| {
-            open.iter()
-                .map(|id| format!("cancel request {id}\n"))
-                .collect()
-        })?;
-        return Ok(Exit::Complete);
-    }
-    for request in open {
-        work.record(&Event::CancelAsked { request }).await?;
-    }
-    work.until_rest(true).await?;
-    progress.end();
-    ended(global, work.journal.case(), None)
-}
-
-fn open_requests(work: &Work<'_>) -> Vec<String> {
-    let open = work
-        .journal
-        .case()
-        .requests
-        .iter()
-        .filter(|requested| !requested.is_done() && !requested.cancelled);
-    open.map(|requested| requested.request.id.clone()).collect()
-}
-
-/// Tells how the instances of a request, or of all, ended; the exit code says what every one shares.
-fn ended(global: &Global, case: &Case, request: Option<&str>) -> Result<Exit, Failure> {
-    let summary = status::Summary::of(case, request);
-    global.print(&summary, status::text)?;
-    let of_disks = snapshot::exit(&summary.disks);
-    Ok(
-        match (summary.requests.is_empty(), summary.disks.is_empty()) {
-            (true, _) => of_disks,
-            (false, true) => exit(&summary),
-            (false, false) if exit(&summary) == of_disks => of_disks,
-            (false, false) => Exit::Partial,
-        },
-    )
-}
-
-fn exit(summary: &status::Summary) -> Exit {
-    let hosts = || {
-        summary
-            .requests
-            .iter()
-            .flat_map(|request| &request.instances)
-    };
-    let outcome = |wanted: Outcome| hosts().filter(|host| host.outcome == Some(wanted)).count();
-    let (received, interrupted) = (outcome(Outcome::Received), outcome(Outcome::Interrupted));
-    let refused = summary
-        .requests
-        .iter()
-        .map(|request| request.refused.len())
-        .sum::<usize>();
-    let complete = hosts().filter(|host| host.exit_code == Some(0)).count();
-    let all = hosts().count();
-    let waiting = hosts().filter(|host| host.outcome.is_none()).count();
-    if waiting > 0 {
-        return Exit::Complete;
-    }
-    match (received, interrupted) {
-        (0, 0) if all > 0 => Exit::CollectionFailed,
-        (0, _) if all == interrupted => Exit::Interrupted,
-        _ if complete == all && refused == 0 => Exit::Complete,
-        _ => Exit::Partial,
-    }
 }

@@ -10,6 +10,7 @@ mod fetch;
 mod place;
 mod progress;
 mod release;
+mod resume;
 mod seal;
 mod snapshot;
 mod status;
@@ -74,7 +75,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write exhibit.toml, with comments
-    Init,
+    Init(InitArguments),
     /// Check the configuration against the accounts; changes nothing
     Doctor(doctor::Arguments),
     /// Open, show, list and export cases
@@ -85,9 +86,9 @@ enum Command {
     /// Copy the disks of instances into the forensic account, and lock the copies
     Snapshot(snapshot::Arguments),
     /// Go on with what was begun
-    Resume(collect::ResumeArguments),
+    Resume(resume::Arguments),
     /// End what is under way; what has arrived stays usable
-    Cancel(collect::CancelArguments),
+    Cancel(resume::CancelArguments),
     /// Say how far a case is
     Status(status::Arguments),
     /// Verify the collections of a case in the bucket, or a fetched copy offline
@@ -100,6 +101,13 @@ enum Command {
     Completions(exports::CompletionArguments),
     /// Print the manual page
     Man,
+}
+
+#[derive(Debug, Args)]
+struct InitArguments {
+    /// Print it instead
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs the program; the answer is its exit code.
@@ -135,13 +143,13 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         .map_err(Failure::internal)?;
     runtime.block_on(async {
         match arguments.command {
-            Command::Init => init(&global),
+            Command::Init(arguments) => init(&global, &arguments),
             Command::Doctor(arguments) => doctor::run(&global, &arguments).await,
             Command::Case(command) => case::run(&global, &command).await,
             Command::Collect(arguments) => collect::run(&global, &arguments).await,
             Command::Snapshot(arguments) => snapshot::run(&global, &arguments).await,
-            Command::Resume(arguments) => collect::resume(&global, &arguments).await,
-            Command::Cancel(arguments) => collect::cancel(&global, &arguments).await,
+            Command::Resume(arguments) => resume::run(&global, &arguments).await,
+            Command::Cancel(arguments) => resume::cancel(&global, &arguments).await,
             Command::Status(arguments) => status::run(&global, &arguments).await,
             Command::Verify(arguments) => verify::run(&global, &arguments).await,
             Command::Seal(arguments) => seal::run(&global, &arguments).await,
@@ -152,7 +160,10 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     })
 }
 
-fn init(global: &Global) -> Result<Exit, Failure> {
+fn init(global: &Global, arguments: &InitArguments) -> Result<Exit, Failure> {
+    if arguments.dry_run {
+        return print(config::TEMPLATE).map(|()| Exit::Complete);
+    }
     config::init(&global.config)?;
     tell(&format!(
         "{} is written; fill it in, then run `exhibit doctor`",

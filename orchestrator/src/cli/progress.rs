@@ -265,7 +265,9 @@ fn act_sentence(act: &Act) -> Option<String> {
         }
         Act::Verified {
             volume, snapshot, ..
-        } => format!("{volume}: the copy {snapshot} is whole"),
+        } => {
+            format!("{volume}: the copy {snapshot} is finished, its size, key and owner are right")
+        }
         Act::Deleted { volume, snapshot } => {
             format!("{volume}: {snapshot} is deleted, there is a copy")
         }

@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Read every byte
     #[arg(long)]
     deep: bool,
+    /// Print what would be verified, and neither look at it nor record it
+    #[arg(long, conflicts_with = "offline")]
+    dry_run: bool,
     /// A fetched copy instead of the bucket
     #[arg(long, value_name = "DIR", conflicts_with = "deep")]
     offline: Option<PathBuf>,
@@ -47,8 +50,17 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     let config = global.read_config()?;
     let progress = global.progress();
     let mut work = global.work(&config, case, &progress).await?;
-    work.copy_custody().await?;
     let collections = work.journal.case().collections.clone();
+    if arguments.dry_run {
+        let prefixes: Vec<&String> = collections.keys().collect();
+        global.print(&prefixes, |all| {
+            all.iter()
+                .map(|prefix| format!("verify {prefix}\n"))
+                .collect()
+        })?;
+        return Ok(Exit::Complete);
+    }
+    work.copy_custody().await?;
     let mut all = Vec::new();
     let trusted = match collections.values().any(|collection| collection.sealed) {
         true => Some(trusted_key(&config, &work.evidence).await?),

@@ -231,5 +231,8 @@ fn a_release_is_recorded_before_the_legal_hold_is_taken_off() {
     let status = bench.run(&["status", "IR-7", "--offline"]).expect(0).json();
     assert_eq!(status["collections"][0]["released"], true);
     // It is evidence still.
+    let plan = bench.run(&["verify", "IR-7", "--dry-run"]).expect(0).json();
+    let verified = bench.events("IR-7", "verified").len();
+    assert_eq!((plan.as_array().unwrap().len(), verified), (1, 1));
     bench.run(&["verify", "IR-7"]).expect(0);
 }

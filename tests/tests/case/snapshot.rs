@@ -202,6 +202,11 @@ fn three_kinds_of_volumes_end_as_locked_copies_in_the_second_account() {
         "{again:#}"
     );
     assert_eq!(bench.cloud.count("ec2", "CreateSnapshots"), 2);
+    let due = bench.run(&["resume", "IR-7", "--dry-run"]).expect(0).json();
+    assert!(
+        due[0].as_str().unwrap().contains("follow the snapshots"),
+        "{due:#}"
+    );
     bench.run(&["resume", "IR-7"]).expect(0);
     assert_eq!(disks.of("IR-7", FORENSIC).len(), 8);
 }

@@ -1,0 +1,153 @@
+//! `resume` and `cancel`: go on with what was begun, or end it; and how it ended.
+
+use clap::Args;
+use evidence::{CaseId, Exit};
+
+use super::{Global, snapshot, status};
+use crate::case::{Case, DiskStep, Event, Outcome, Step};
+use crate::failure::Failure;
+use crate::run::Work;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    case: CaseId,
+    /// Print what is due, as the journal alone tells it, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArguments {
+    case: CaseId,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
+    let config = global.read_config()?;
+    let progress = global.progress();
+    let mut work = global.work(&config, &arguments.case, &progress).await?;
+    if arguments.dry_run {
+        let due: Vec<String> = work.due().iter().map(sentence).collect();
+        global.print(&due, |due| {
+            due.iter().map(|line| line.clone() + "\n").collect()
+        })?;
+        return Ok(Exit::Complete);
+    }
+    work.until_rest(true).await?;
+    progress.end();
+    ended(global, work.journal.case(), None)
+}
+
+/// A step as people read it.
+fn sentence(step: &Step) -> String {
+    match step {
+        Step::Authorise { request, instances } => {
+            format!("{request}: give credentials to {}", instances.join(", "))
+        }
+        Step::Find { request, batch } => {
+            format!("{request}: look whether command {batch} was sent")
+        }
+        Step::Send { request, batch } => format!("{request}: send command {batch}"),
+        Step::Cancel { request, commands } => format!("{request}: cancel {}", commands.join(", ")),
+        Step::ReadOutput {
+            request, instance, ..
+        } => format!("{request}: read all that {instance} printed"),
+        Step::Record(event) => format!(
+            "write down: {}",
+            serde_json::to_string(event).unwrap_or_default()
+        ),
+        Step::Withdraw { request, instances } => format!(
+            "{request}: take credentials back from {}",
+            instances.join(", ")
+        ),
+        Step::Look { request } => format!("{request}: follow SSM and the bucket"),
+        Step::Disks { request, step } => format!("{request}: {}", disk_sentence(step)),
+    }
+}
+
+fn disk_sentence(step: &DiskStep) -> String {
+    match step {
+        DiskStep::Make { role, volumes } => {
+            format!("make the {} of {}", role.word(), volumes.join(", "))
+        }
+        DiskStep::Find { number } => format!("look whether snapshots {number} were made"),
+        DiskStep::Do { volume, deed } => format!("{} of {volume}", deed.word()),
+        DiskStep::Look => "follow the snapshots that EC2 makes".to_owned(),
+    }
+}
+
+pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Result<Exit, Failure> {
+    let config = global.read_config()?;
+    let progress = global.progress();
+    let mut work = global.work(&config, &arguments.case, &progress).await?;
+    let open: Vec<String> = open_requests(&work);
+    if arguments.dry_run {
+        global.print(&open, |open| {
+            open.iter()
+                .map(|id| format!("cancel request {id}\n"))
+                .collect()
+        })?;
+        return Ok(Exit::Complete);
+    }
+    for request in open {
+        work.record(&Event::CancelAsked { request }).await?;
+    }
+    work.until_rest(true).await?;
+    progress.end();
+    ended(global, work.journal.case(), None)
+}
+
+fn open_requests(work: &Work<'_>) -> Vec<String> {
+    let open = work
+        .journal
+        .case()
+        .requests
+        .iter()
+        .filter(|requested| !requested.is_done() && !requested.cancelled);
+    open.map(|requested| requested.request.id.clone()).collect()
+}
+
+/// Tells how the instances of a request, or of all, ended; the exit code says what every one shares.
+pub(super) fn ended(global: &Global, case: &Case, request: Option<&str>) -> Result<Exit, Failure> {
+    let summary = status::Summary::of(case, request);
+    global.print(&summary, status::text)?;
+    let of_disks = snapshot::exit(&summary.disks);
+    Ok(
+        match (summary.requests.is_empty(), summary.disks.is_empty()) {
+            (true, _) => of_disks,
+            (false, true) => exit(&summary),
+            (false, false) if exit(&summary) == of_disks => of_disks,
+            (false, false) => Exit::Partial,
+        },
+    )
+}
+
+fn exit(summary: &status::Summary) -> Exit {
+    let hosts = || {
+        summary
+            .requests
+            .iter()
+            .flat_map(|request| &request.instances)
+    };
+    let outcome = |wanted: Outcome| hosts().filter(|host| host.outcome == Some(wanted)).count();
+    let (received, interrupted) = (outcome(Outcome::Received), outcome(Outcome::Interrupted));
+    let refused = summary
+        .requests
+        .iter()
+        .map(|request| request.refused.len())
+        .sum::<usize>();
+    let complete = hosts().filter(|host| host.exit_code == Some(0)).count();
+    let all = hosts().count();
+    let waiting = hosts().filter(|host| host.outcome.is_none()).count();
+    if waiting > 0 {
+        return Exit::Complete;
+    }
+    match (received, interrupted) {
+        (0, 0) if all > 0 => Exit::CollectionFailed,
+        (0, _) if all == interrupted => Exit::Interrupted,
+        _ if complete == all && refused == 0 => Exit::Complete,
+        _ => Exit::Partial,
+    }
+}

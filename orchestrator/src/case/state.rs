@@ -30,6 +30,8 @@ pub struct Seen {
     pub outputs: BTreeSet<(String, String)>,
     /// Snapshots that were looked for by their tag: request and number.
     pub made: BTreeMap<(String, u32), Vec<Made>>,
+    /// When a call for them ended without an answer: request and number.
+    pub unanswered: BTreeMap<(String, u32), OffsetDateTime>,
     /// What EC2 says, by snapshot.
     pub snapshots: BTreeMap<String, SnapshotSeen>,
 }

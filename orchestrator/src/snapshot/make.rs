@@ -69,6 +69,8 @@ pub(super) async fn make(
         {
             work.progress
                 .say(&format!("to be tried again: {}", refusal.failure));
+            let key = (request.to_owned(), number);
+            work.seen.unanswered.insert(key, crate::clock::now());
             Ok(())
         }
         Err(refusal) => work.gave_up(request, &volumes, (role, None), refusal).await,

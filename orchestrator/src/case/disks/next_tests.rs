@@ -404,6 +404,33 @@ fn the_set_comes_before_anything_else_and_is_one_call() {
 }
 
 #[test]
+fn a_call_that_ends_without_an_answer_has_its_time_to_show_up_after_it() {
+    let mut world = World::new();
+    let volumes = vec!["vol-a".to_owned(), "vol-b".to_owned()];
+    world
+        .act(Act::Making {
+            role: Role::Original,
+            number: 0,
+            volumes: volumes.clone(),
+            key: None,
+        })
+        .unwrap();
+    let key = ("0a0b0c0d".to_owned(), 0);
+    let ended = world.now + Duration::minutes(1);
+    let mut seen = Seen::default();
+    seen.unanswered.insert(key.clone(), ended);
+    seen.made.insert(key, Vec::new());
+    let step = |now| match steps(&world.disks(), &seen, now).as_slice() {
+        [Step::Disks { step, .. }] => step.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(step(ended), DiskStep::Find { number: 0 });
+    let role = Role::Original;
+    let make = DiskStep::Make { role, volumes };
+    assert_eq!(step(ended + CONSISTENCY + Duration::seconds(1)), make);
+}
+
+#[test]
 fn a_copy_that_fails_long_after_the_call_is_named_and_made_again_only_when_asked() {
     let mut world = World::new();
     world.copies_fail = 1;

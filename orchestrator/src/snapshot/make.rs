@@ -63,7 +63,7 @@ pub(super) async fn make(
         }
         // They may be there: `making` stands in the journal, so they are looked for.
         Err(refusal)
-            if !refusal.answered
+            if !refusal.is_certain()
                 || refusal.is_throttling()
                 || BUSY.contains(&refusal.code.as_str()) =>
         {

@@ -22,6 +22,11 @@ pub(super) fn instances<'a>(case: &'a Case, record: &'a Record) -> Vec<&'a str> 
         .filter_map(Value::as_str)
         .collect();
     let request = event.get("request").and_then(Value::as_str);
+    let disks = case.disks.iter().map(|disks| &disks.request);
+    let mut of_disks = disks.filter(|disks| request == Some(disks.id.as_str()));
+    if let Some(disks) = of_disks.next() {
+        return vec![disks.instance.as_str()];
+    }
     match request.and_then(|id| case.request(id)) {
         Some(requested) if own.is_empty() => requested
             .request

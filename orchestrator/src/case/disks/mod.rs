@@ -391,8 +391,16 @@ impl Disk {
             && self.done.contains(&last)
     }
 
+    /// Whether something failed that can be tried again. An original does without a lock once there is a copy.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some() || (self.loss.is_some() && !self.stages.contains_key(&Role::Copy))
+    }
+
     /// Forgets what failed, and the snapshot that it failed with.
     fn retry(&mut self) {
+        if !self.stages.contains_key(&Role::Copy) {
+            self.loss = None;
+        }
         let Some(failed) = self.failure.take() else {
             return;
         };

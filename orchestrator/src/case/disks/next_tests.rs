@@ -462,6 +462,46 @@ fn an_original_that_can_not_be_locked_is_copied_all_the_same() {
     world.process().unwrap();
     world.assert_whole("without locks");
     assert!(world.disks().disks.values().all(|disk| disk.loss.is_some()));
+    world.act(Act::Retried).unwrap();
+    let disks = world.disks().disks;
+    assert!(
+        disks
+            .values()
+            .all(|disk| disk.loss.is_some() && !disk.has_failed())
+    );
+}
+
+#[test]
+fn the_lock_of_an_original_is_tried_again_while_there_is_no_copy() {
+    let mut world = World::new();
+    let made = |volume: &str| Made {
+        volume: volume.into(),
+        snapshot: format!("snap-{volume}"),
+        source: None,
+        size_gib: 8,
+        encrypted: false,
+    };
+    let (role, number) = (Role::Original, 0);
+    let snapshots = vec![made("vol-a"), made("vol-b")];
+    world
+        .act(Act::Made {
+            role,
+            number,
+            snapshots,
+        })
+        .unwrap();
+    let failed = Act::Failed {
+        volume: "vol-a".into(),
+        role,
+        deed: Some(Deed::LockOriginal),
+        code: "denied".into(),
+        why: "denied".into(),
+    };
+    world.act(failed).unwrap();
+    assert!(world.disks().disks["vol-a"].has_failed());
+    world.act(Act::Retried).unwrap();
+    let locks = steps(&world.disks(), &Seen::default(), world.now);
+    assert_eq!(locks.len(), 2, "{locks:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub use disks::{
 };
 pub use event::{Credentials, Event, Grant, Outcome, Refused, Request};
 pub(crate) use journal::Journal;
+pub(crate) use state::CONSISTENCY;
 pub use state::{Arrival, Invocation, Seen, Step, Timing, next};
 
 use crate::custody::time_of;

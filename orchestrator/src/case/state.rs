@@ -9,7 +9,7 @@ use super::disks::{self, DiskStep, Made, SnapshotSeen};
 use super::{Batch, Case, Credentials, Event, Host, Outcome, Requested};
 
 /// Time in which what AWS has taken, a command or a snapshot, shows up in its lists; AWS states no bound.
-pub(super) const CONSISTENCY: Duration = Duration::seconds(30);
+pub(crate) const CONSISTENCY: Duration = Duration::seconds(30);
 /// Time beyond the start that SSM was given, after which an instance that it never listed is given up.
 const NEVER_LISTED: Duration = Duration::seconds(60);
 
@@ -32,6 +32,8 @@ pub struct Seen {
     pub made: BTreeMap<(String, u32), Vec<Made>>,
     /// When a call for them ended without an answer: request and number.
     pub unanswered: BTreeMap<(String, u32), OffsetDateTime>,
+    /// Snapshots that EC2 did not know when something was to be done with them, and since when.
+    pub unknown: BTreeMap<String, OffsetDateTime>,
     /// What EC2 says, by snapshot.
     pub snapshots: BTreeMap<String, SnapshotSeen>,
 }

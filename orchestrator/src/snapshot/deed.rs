@@ -33,8 +33,12 @@ pub(super) async fn perform(
         .snapshot(role)
         .ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
     let (volume, snapshot) = (volume.to_owned(), snapshot.to_owned());
-    match act(work, request, role, deed, volume.clone(), snapshot).await? {
+    match act(work, request, role, deed, volume.clone(), snapshot.clone()).await? {
         Ok(act) => work.acted(request, act).await,
+        Err(refusal) if work.too_early(&snapshot, &refusal) => {
+            work.pause().await;
+            Ok(())
+        }
         Err(refusal) => {
             work.gave_up(request, &[volume], (role, Some(deed)), refusal)
                 .await

@@ -45,6 +45,7 @@ pub(super) async fn make(
     work.acted(request, act).await?;
     work.seen.made.remove(&(request.to_owned(), number));
     let label = label(work, &disks, role, number, &volumes);
+    let source = source(&disks, role, &volumes).filter(|_| role != Role::Original);
     let made = match &key {
         None => originals(&account, &disks, &volumes, &label).await,
         Some(key) => copy(&account, &disks, role, &volumes, key, &label).await,
@@ -63,9 +64,8 @@ pub(super) async fn make(
         }
         // They may be there: `making` stands in the journal, so they are looked for.
         Err(refusal)
-            if !refusal.is_certain()
-                || refusal.is_throttling()
-                || BUSY.contains(&refusal.code.as_str()) =>
+            if is_open(&refusal)
+                || source.is_some_and(|(_, source, _)| work.too_early(&source, &refusal)) =>
         {
             work.progress
                 .say(&format!("to be tried again: {}", refusal.failure));
@@ -75,6 +75,11 @@ pub(super) async fn make(
         }
         Err(refusal) => work.gave_up(request, &volumes, (role, None), refusal).await,
     }
+}
+
+/// Whether they may be there all the same, or can be made in a while.
+fn is_open(refusal: &Refusal) -> bool {
+    !refusal.is_certain() || refusal.is_throttling() || BUSY.contains(&refusal.code.as_str())
 }
 
 /// The number under which these were announced before, in vain.

@@ -11,7 +11,7 @@ pub(crate) use make::TAG;
 pub(crate) use plan::request;
 
 use crate::aws::{Account, Refusal};
-use crate::case::{Act, Deed, DiskStep, Disks, Event, Role};
+use crate::case::{Act, CONSISTENCY, Deed, DiskStep, Disks, Event, Role};
 use crate::failure::Failure;
 use crate::run::Work;
 
@@ -52,6 +52,16 @@ impl Work<'_> {
     async fn acted(&mut self, request: &str, act: Act) -> Result<(), Failure> {
         let request = request.to_owned();
         self.record(&Event::Snapshot { request, act }).await
+    }
+
+    /// Whether EC2 does not know yet what it made, or what was shared, a moment ago.
+    fn too_early(&mut self, snapshot: &str, refusal: &Refusal) -> bool {
+        if !refusal.is_missing() {
+            return false;
+        }
+        let now = crate::clock::now();
+        let since = self.seen.unknown.entry(snapshot.to_owned()).or_insert(now);
+        now - *since <= CONSISTENCY
     }
 
     /// Writes down what AWS refuses for these volumes; the others go on.

@@ -309,6 +309,29 @@ fn what_is_refused_for_one_volume_does_not_stop_the_others() {
 }
 
 #[test]
+fn what_ec2_does_not_know_yet_is_tried_again() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    let missing = CloudFault::Status(400, "InvalidSnapshot.NotFound", "It does not exist.");
+    for operation in ["LockSnapshot", "CopySnapshot"] {
+        for account in [SUSPECTS, FORENSIC] {
+            bench.cloud.fault(
+                1,
+                move |call| call.is("ec2", operation) && call.account == account,
+                missing.clone(),
+            );
+        }
+    }
+    bench.open("IR-7");
+    let report = bench.run(&disks.arguments("IR-7")).expect(0).json();
+    disks.assert_copied("IR-7", "in the end");
+    assert!(
+        Disks::states(&report).iter().all(|(_, why)| why.is_empty()),
+        "{report:#}"
+    );
+}
+
+#[test]
 fn a_customer_key_that_the_forensic_account_may_not_use_is_told() {
     let Some(disks) = Disks::start() else { return };
     let bench = &disks.bench;

@@ -332,6 +332,37 @@ fn what_ec2_does_not_know_yet_is_tried_again() {
 }
 
 #[test]
+fn a_copy_that_fails_before_it_is_locked_is_made_again_on_request() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    bench.cloud.snapshot_polls(0);
+    let path = bench.path("exhibit.toml");
+    let right = fs::read_to_string(&path).unwrap();
+    let id = disks.forensic_key.rsplit('/').next().unwrap();
+    fs::write(
+        &path,
+        right.replace(id, "00000000-0000-0000-0000-00000000dead"),
+    )
+    .unwrap();
+    let unfit = CloudFault::Status(400, "IncorrectState", "The snapshot is in the state error.");
+    bench.cloud.fault(
+        4,
+        |call| call.is("ec2", "LockSnapshot") && call.account == FORENSIC,
+        unfit,
+    );
+    bench.open("IR-7");
+    let arguments = disks.arguments("IR-7");
+    let report = bench.run(&arguments).expect(42).json();
+    for (_, why) in Disks::states(&report) {
+        assert!(why.contains("Given key ID is not accessible"), "{report:#}");
+    }
+    fs::write(&path, right).unwrap();
+    bench.run(&arguments).expect(0);
+    disks.assert_copied("IR-7", "after the key was mended");
+    assert_eq!(bench.cloud.count("ec2", "CreateSnapshots"), 1);
+}
+
+#[test]
 fn a_customer_key_that_the_forensic_account_may_not_use_is_told() {
     let Some(disks) = Disks::start() else { return };
     let bench = &disks.bench;

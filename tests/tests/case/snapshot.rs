@@ -309,6 +309,23 @@ fn what_is_refused_for_one_volume_does_not_stop_the_others() {
 }
 
 #[test]
+fn detachments_that_are_too_many_to_look_at_are_said_to_be() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    let detached = |instance: &str| json!({"eventName": "DetachVolume", "responseElements": {"volumeId": "vol-0gone", "instanceId": instance}});
+    bench.cloud.trail_event(SUSPECTS, detached(&disks.instance));
+    for _ in 0..1000 {
+        bench.cloud.trail_event(SUSPECTS, detached("i-0other"));
+    }
+    bench.open("IR-7");
+    let arguments = [&disks.arguments("IR-7")[..], &["--dry-run"]].concat();
+    let plan = bench.run(&arguments).expect(0).json();
+    let uncovered = &plan[0]["uncovered"][0];
+    assert_eq!(uncovered["what"], "volumes detached before");
+    assert!(uncovered["why"].as_str().unwrap().contains("not all"));
+}
+
+#[test]
 fn what_ec2_does_not_know_yet_is_tried_again() {
     let Some(disks) = Disks::start() else { return };
     let bench = &disks.bench;

@@ -84,6 +84,15 @@ pub(crate) async fn volumes(
     Ok(found)
 }
 
+/// As policies name a snapshot: without an account.
+fn arn(account: &Account, snapshot: &str) -> String {
+    let region = account
+        .config
+        .region()
+        .map_or("*", |region| region.as_ref());
+    format!("arn:aws:ec2:{region}::snapshot/{snapshot}")
+}
+
 fn gib(size: Option<i32>) -> u32 {
     size.and_then(|size| u32::try_from(size).ok())
         .unwrap_or_default()
@@ -148,7 +157,8 @@ pub(crate) async fn copy(
         .tag_specifications(label.specification())
         .send()
         .await;
-    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:CopySnapshot", source))?;
+    let answer = answer
+        .map_err(|error| Refusal::of(&error, "ec2:CopySnapshot", "arn:aws:ec2:*::snapshot/*"))?;
     Ok(answer.snapshot_id().unwrap_or_default().to_owned())
 }
 
@@ -264,7 +274,8 @@ pub(crate) async fn lock(
         .lock_duration(days)
         .send()
         .await;
-    let answer = answer.map_err(|error| Refusal::of(&error, "ec2:LockSnapshot", snapshot))?;
+    let answer =
+        answer.map_err(|error| Refusal::of(&error, "ec2:LockSnapshot", &arn(account, snapshot)))?;
     let until = answer
         .lock_expires_on()
         .map(aws_sdk_ec2::primitives::DateTime::secs);
@@ -291,7 +302,8 @@ pub(crate) async fn unlock(account: &Account, snapshot: &str) -> Result<(), Refu
         .any(|it| it.lock_state().is_some_and(|state| holds(state.as_str())));
     if is_locked {
         let answer = client.unlock_snapshot().snapshot_id(snapshot).send().await;
-        answer.map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", snapshot))?;
+        answer
+            .map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", &arn(account, snapshot)))?;
     }
     Ok(())
 }
@@ -309,9 +321,13 @@ pub(crate) async fn share(account: &Account, snapshot: &str, with: &str) -> Resu
         .user_ids(with)
         .send()
         .await;
-    answer
-        .map(|_| ())
-        .map_err(|error| Refusal::of(&error, "ec2:ModifySnapshotAttribute", snapshot))
+    answer.map(|_| ()).map_err(|error| {
+        Refusal::of(
+            &error,
+            "ec2:ModifySnapshotAttribute",
+            &arn(account, snapshot),
+        )
+    })
 }
 
 /// Deletes a snapshot. One that is gone already is no error.
@@ -324,7 +340,8 @@ pub(crate) async fn delete(account: &Account, snapshot: &str) -> Result<(), Refu
         .snapshot_id(snapshot)
         .send()
         .await;
-    match answer.map_err(|error| Refusal::of(&error, "ec2:DeleteSnapshot", snapshot)) {
+    match answer.map_err(|error| Refusal::of(&error, "ec2:DeleteSnapshot", &arn(account, snapshot)))
+    {
         Err(refusal) if !refusal.is_missing() => Err(refusal),
         _ => Ok(()),
     }

@@ -289,6 +289,8 @@ fn what_is_refused_for_one_volume_does_not_stop_the_others() {
             .contains(r#"\"Action\":\"ec2:ModifySnapshotAttribute\""#),
         "{report:#}"
     );
+    let resource = r#"\"Resource\":\"arn:aws:ec2:us-east-1::snapshot/snap-"#;
+    assert!(report.to_string().contains(resource), "{report:#}");
     bench.run(&arguments).expect(0);
     disks.assert_copied("IR-7", "once all is allowed");
 

@@ -61,6 +61,20 @@ impl Refusal {
             || self.code.contains("DoesNotExist")
     }
 
+    /// Whether it is certain that the request was not carried out: there was an answer, and it is no fault of the service's
+    /// own, which can come after the deed.
+    pub(crate) fn is_certain(&self) -> bool {
+        const FAULTS: [&str; 6] = [
+            "InternalError",
+            "InternalFailure",
+            "InternalServerError",
+            "ServiceUnavailable",
+            "ServiceUnavailableException",
+            "Unavailable",
+        ];
+        self.answered && !FAULTS.contains(&self.code.as_str())
+    }
+
     /// Whether AWS asks for fewer requests.
     pub(crate) fn is_throttling(&self) -> bool {
         const CODES: [&str; 6] = [
@@ -210,6 +224,19 @@ mod tests {
             "*",
         );
         assert!(failure.message.contains("\"ec2:CreateSnapshots\""));
+    }
+
+    #[test]
+    fn a_fault_of_the_service_may_come_after_the_deed() {
+        let refusal = |code: &str, answered| Refusal {
+            code: code.to_owned(),
+            answered,
+            failure: service(code, "", "ec2:CreateSnapshots", "*"),
+        };
+        assert!(refusal("InvalidParameterValue", true).is_certain());
+        for uncertain in [refusal("InternalError", true), refusal("", false)] {
+            assert!(!uncertain.is_certain(), "{uncertain:?}");
+        }
     }
 
     #[test]

@@ -50,12 +50,15 @@ pub(crate) struct Detached {
 /// LookupEvents).
 const MAX_PAGES: usize = 20;
 
-/// The volumes that were taken from an instance, the last first. CloudTrail knows 90 days, and an event about 15 minutes
-/// after it.
+/// The volumes that were taken from an instance, the last first, and whether that is all: the last of the account's
+/// detachments are looked at. CloudTrail knows 90 days, and an event about 15 minutes after it.
 ///
 /// # Errors
 /// When CloudTrail refuses.
-pub(crate) async fn detached(account: &Account, instance: &str) -> Result<Vec<Detached>, Refusal> {
+pub(crate) async fn detached(
+    account: &Account,
+    instance: &str,
+) -> Result<(Vec<Detached>, bool), Refusal> {
     let by_name = LookupAttribute::builder()
         .attribute_key(LookupAttributeKey::EventName)
         .attribute_value("DetachVolume")
@@ -68,7 +71,7 @@ pub(crate) async fn detached(account: &Account, instance: &str) -> Result<Vec<De
     let mut found = Vec::new();
     for _ in 0..MAX_PAGES {
         let Some(page) = pages.next().await else {
-            break;
+            return Ok((found, true));
         };
         let page = page.map_err(|error| Refusal::of(&error, "cloudtrail:LookupEvents", "*"))?;
         let events = page
@@ -77,7 +80,7 @@ pub(crate) async fn detached(account: &Account, instance: &str) -> Result<Vec<De
             .filter_map(|event| event.cloud_trail_event());
         found.extend(events.filter_map(|event| detachment(event, instance)));
     }
-    Ok(found)
+    Ok((found, pages.next().await.is_none()))
 }
 
 /// What an event says, if it is the detachment of a volume from this instance. The request need not name the instance, the

@@ -30,6 +30,10 @@ pub struct Seen {
     pub outputs: BTreeSet<(String, String)>,
     /// Snapshots that were looked for by their tag: request and number.
     pub made: BTreeMap<(String, u32), Vec<Made>>,
+    /// When a call for them ended without an answer: request and number.
+    pub unanswered: BTreeMap<(String, u32), OffsetDateTime>,
+    /// Snapshots that EC2 did not know when something was to be done with them, and since when.
+    pub unknown: BTreeMap<String, OffsetDateTime>,
     /// What EC2 says, by snapshot.
     pub snapshots: BTreeMap<String, SnapshotSeen>,
 }

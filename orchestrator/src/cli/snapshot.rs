@@ -93,6 +93,16 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         }
     }
     if arguments.dry_run {
+        for (id, failed) in &ids {
+            let again = if *failed {
+                ", and tries again what failed"
+            } else {
+                ""
+            };
+            progress.say(&format!(
+                "goes on with the request {id}{again}; --again makes another set"
+            ));
+        }
         global.print(&plans, |plans| {
             plans.iter().map(|request| plan(&config, request)).collect()
         })?;
@@ -119,7 +129,7 @@ fn known(case: &Case, instance: &str) -> Option<(String, bool)> {
         .disks
         .iter()
         .rfind(|disks| disks.request.instance == instance)?;
-    let failed = disks.disks.values().any(|disk| disk.failure.is_some());
+    let failed = disks.disks.values().any(Disk::has_failed);
     Some((disks.request.id.clone(), failed))
 }
 
@@ -158,9 +168,14 @@ fn plan(config: &Config, request: &DiskRequest) -> String {
         request.forensic_region
     )];
     for volume in &request.volumes {
+        let account = config.accounts.get(&request.account);
+        let can_reencrypt = account.is_some_and(|account| account.snapshot_key.is_some());
         let key = match (&volume.key, volume.reencrypt) {
             (None, _) => "not encrypted",
-            (Some(_), true) => "default key: encrypted anew before it is shared",
+            (Some(_), true) if can_reencrypt => "default key: encrypted anew before it is shared",
+            (Some(_), true) => {
+                "default key, and the account has no snapshot_key: it can not be copied"
+            }
             (Some(_), false) => "customer key, which the forensic account has to be allowed to use",
         };
         lines.push(format!(
@@ -298,5 +313,41 @@ pub(super) fn exit(summaries: &[DisksSummary]) -> Exit {
                 .unwrap_or(Exit::Partial)
         }
         _ => Exit::Partial,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Volume;
+    use crate::config;
+
+    #[test]
+    fn a_plan_says_what_can_not_be_copied() {
+        let request = DiskRequest {
+            id: "0a0b0c0d".into(),
+            account: "production".into(),
+            account_id: "222222222222".into(),
+            region: "eu-central-1".into(),
+            instance: "i-1".into(),
+            forensic_account: "333333333333".into(),
+            forensic_region: "eu-central-1".into(),
+            volumes: vec![Volume {
+                id: "vol-1".into(),
+                device: "/dev/sdf".into(),
+                root: false,
+                size_gib: 8,
+                key: Some("arn:default".into()),
+                reencrypt: true,
+            }],
+            uncovered: Vec::new(),
+        };
+        let mut config = Config::parse(config::TEMPLATE).unwrap();
+        let without = plan(&config, &request);
+        assert!(without.contains("it can not be copied"), "{without}");
+        let account = config.accounts.get_mut("production").unwrap();
+        account.snapshot_key = Some("arn:aws:kms:eu-central-1:222222222222:key/1".into());
+        let with = plan(&config, &request);
+        assert!(with.contains("encrypted anew"), "{with}");
     }
 }

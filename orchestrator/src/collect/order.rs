@@ -236,7 +236,7 @@ pub(crate) async fn send(work: &mut Work<'_>, request: &str, batch: usize) -> Re
             .await
         }
         // It may have been taken: `Sending` stands in the journal, so it is looked for.
-        Err(refusal) if !refusal.answered || refusal.is_throttling() => {
+        Err(refusal) if !refusal.is_certain() || refusal.is_throttling() => {
             work.progress
                 .say(&format!("no answer to the command: {}", refusal.failure));
             Ok(())

@@ -213,8 +213,9 @@ fn identifier(folder: &Path) -> Option<String> {
 
 fn write_info(out: &mut dyn Write, info: &Info) -> io::Result<()> {
     for (label, value) in info {
-        // A value of several lines would be read as several elements.
-        let value = value.replace(char::is_control, " ");
+        // A value of several lines would be read as several elements; Python ends a line at these two as well.
+        let ends = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        let value = value.replace(ends, " ");
         writeln!(out, "{label}: {}", value.trim())?;
     }
     Ok(())

@@ -161,10 +161,10 @@ fn no_value_makes_a_line_and_no_path_either() {
     let mut out = Vec::new();
     let info = vec![(
         "External-Description",
-        "a\r\nPayload-Oxum: 0.0\u{85}\n ".to_owned(),
+        "a\r\nPayload-Oxum: 0.0\u{85}\n \u{2028}b\u{2029}".to_owned(),
     )];
     write_info(&mut out, &info).unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert_eq!(text, "External-Description: a  Payload-Oxum: 0.0\n");
+    assert_eq!(text, "External-Description: a  Payload-Oxum: 0.0    b\n");
     assert_eq!(encode("a%0A\r\nb\u{e9} c"), "a%250A%0D%0Ab\u{e9} c");
 }

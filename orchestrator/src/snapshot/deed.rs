@@ -1,7 +1,7 @@
 //! What is done with a snapshot that is there. Each of these changes nothing when it is done again.
 
 use crate::aws::{Refusal, ebs};
-use crate::case::{Act, Deed, Role};
+use crate::case::{Act, Deed, Role, SnapshotState};
 use crate::failure::Failure;
 use crate::run::Work;
 
@@ -29,22 +29,39 @@ pub(super) async fn perform(
         Deed::DeleteShareable => Role::Shareable,
         Deed::LockCopy | Deed::Verify => Role::Copy,
     };
-    let stage = disk.stages.get(&role);
-    let made = stage.and_then(|stage| Some((stage.snapshot.clone()?, stage.since)));
-    let (snapshot, since) =
-        made.ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
-    let volume = volume.to_owned();
-    match act(work, request, role, deed, volume.clone(), snapshot).await? {
+    let snapshot = disk
+        .snapshot(role)
+        .ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
+    let (volume, snapshot) = (volume.to_owned(), snapshot.to_owned());
+    match act(work, request, role, deed, volume.clone(), snapshot.clone()).await? {
         Ok(act) => work.acted(request, act).await,
-        Err(refusal) if super::is_early(&refusal, since) => {
+        Err(refusal) if work.too_early(&snapshot, &refusal) => {
             work.pause().await;
             Ok(())
         }
-        Err(refusal) => {
-            work.gave_up(request, &[volume], (role, Some(deed)), refusal)
+        Err(mut refusal) => {
+            let mut deed = Some(deed);
+            if deed == Some(Deed::LockCopy)
+                && let Some(why) = spoiled(work, &snapshot).await?
+            {
+                refusal.failure.message = why;
+                deed = None;
+            }
+            work.gave_up(request, &[volume], (role, deed), refusal)
                 .await
         }
     }
+}
+
+/// Why a copy is of no use, if it is of none: then it is not its lock that has to be tried again.
+async fn spoiled(work: &mut Work<'_>, copy: &str) -> Result<Option<String>, Failure> {
+    let account = work.forensic().await?;
+    let mut seen = ebs::states(&account, &[copy.to_owned()]).await?;
+    Ok(match seen.remove(copy).map(|seen| seen.state) {
+        Some(SnapshotState::Error(why)) => Some(format!("EC2 could not make it: {why}")),
+        Some(SnapshotState::Missing) => Some("it is gone: somebody has deleted it".to_owned()),
+        _ => None,
+    })
 }
 
 async fn act(

@@ -4,7 +4,7 @@ use evidence::Exit;
 
 use crate::aws::ebs::{self, Label};
 use crate::aws::{Account, Refusal};
-use crate::case::{Act, Disks, Made, Role, Stage};
+use crate::case::{Act, Disks, Made, Role};
 use crate::config::region_of_key;
 use crate::failure::Failure;
 use crate::run::Work;
@@ -35,9 +35,7 @@ pub(super) async fn make(
         Ok(key) => key,
         Err(refusal) => return work.gave_up(request, &volumes, (role, None), refusal).await,
     };
-    let before = announced(&disks, role, &volumes);
-    let number = before.map_or(disks.number, |stage| stage.number);
-    let first = before.map_or_else(crate::clock::now, |stage| stage.first);
+    let number = announced(&disks, role, &volumes).unwrap_or(disks.number);
     let act = Act::Making {
         role,
         number,
@@ -47,6 +45,7 @@ pub(super) async fn make(
     work.acted(request, act).await?;
     work.seen.made.remove(&(request.to_owned(), number));
     let label = label(work, &disks, role, number, &volumes);
+    let source = source(&disks, role, &volumes).filter(|_| role != Role::Original);
     let made = match &key {
         None => originals(&account, &disks, &volumes, &label).await,
         Some(key) => copy(&account, &disks, role, &volumes, key, &label).await,
@@ -65,22 +64,28 @@ pub(super) async fn make(
         }
         // They may be there: `making` stands in the journal, so they are looked for.
         Err(refusal)
-            if !refusal.answered
-                || refusal.is_throttling()
-                || BUSY.contains(&refusal.code.as_str())
-                || (role != Role::Original && super::is_early(&refusal, first)) =>
+            if is_open(&refusal)
+                || source.is_some_and(|(_, source, _)| work.too_early(&source, &refusal)) =>
         {
             work.progress
                 .say(&format!("to be tried again: {}", refusal.failure));
+            let key = (request.to_owned(), number);
+            work.seen.unanswered.insert(key, crate::clock::now());
             Ok(())
         }
         Err(refusal) => work.gave_up(request, &volumes, (role, None), refusal).await,
     }
 }
 
-/// How these were announced before, in vain.
-fn announced<'a>(disks: &'a Disks, role: Role, volumes: &[String]) -> Option<&'a Stage> {
-    disks.disks.get(volumes.first()?)?.stages.get(&role)
+/// Whether they may be there all the same, or can be made in a while.
+fn is_open(refusal: &Refusal) -> bool {
+    !refusal.is_certain() || refusal.is_throttling() || BUSY.contains(&refusal.code.as_str())
+}
+
+/// The number under which these were announced before, in vain.
+fn announced(disks: &Disks, role: Role, volumes: &[String]) -> Option<u32> {
+    let stage = disks.disks.get(volumes.first()?)?.stages.get(&role)?;
+    Some(stage.number)
 }
 
 /// The key that new snapshots get: none for those of volumes, which have the volume's own.

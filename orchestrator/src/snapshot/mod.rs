@@ -10,7 +10,7 @@ mod plan;
 pub(crate) use make::TAG;
 pub(crate) use plan::request;
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::aws::{Account, Refusal};
 use crate::case::{Act, Deed, DiskStep, Disks, Event, Role};
@@ -37,11 +37,6 @@ pub(crate) async fn perform(
     }
 }
 
-/// Whether EC2 only does not know yet what there has been `since` then.
-fn is_early(refusal: &Refusal, since: OffsetDateTime) -> bool {
-    refusal.answered && refusal.is_missing() && crate::clock::now() - since < KNOWN_WITHIN
-}
-
 impl Work<'_> {
     fn disks(&self, request: &str) -> Result<&Disks, Failure> {
         let mut disks = self.journal.case().disks.iter();
@@ -62,6 +57,16 @@ impl Work<'_> {
     async fn acted(&mut self, request: &str, act: Act) -> Result<(), Failure> {
         let request = request.to_owned();
         self.record(&Event::Snapshot { request, act }).await
+    }
+
+    /// Whether EC2 does not know yet what it made, or what was shared, a moment ago.
+    fn too_early(&mut self, snapshot: &str, refusal: &Refusal) -> bool {
+        if !refusal.is_missing() {
+            return false;
+        }
+        let now = crate::clock::now();
+        let since = self.seen.unknown.entry(snapshot.to_owned()).or_insert(now);
+        now - *since <= KNOWN_WITHIN
     }
 
     /// Writes down what AWS refuses for these volumes; the others go on.

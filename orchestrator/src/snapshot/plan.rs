@@ -77,7 +77,13 @@ async fn uncovered(account: &Account, instance: &Instance, volumes: &[Volume]) -
         Err(refusal) => name("instance store", format!("not known: {}", refusal.failure)),
     }
     match trail::detached(account, &instance.id).await {
-        Ok(detached) => {
+        Ok((detached, is_all)) => {
+            if !is_all {
+                name(
+                    "volumes detached before",
+                    "CloudTrail has more detachments in this account than are looked at: not all are known".to_owned(),
+                );
+            }
             let still = |id: &str| volumes.iter().any(|volume| volume.id == id);
             for it in detached.into_iter().filter(|it| !still(&it.volume)) {
                 name(

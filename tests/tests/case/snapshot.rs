@@ -294,6 +294,8 @@ fn what_is_refused_for_one_volume_does_not_stop_the_others() {
             .contains(r#"\"Action\":\"ec2:ModifySnapshotAttribute\""#),
         "{report:#}"
     );
+    let resource = r#"\"Resource\":\"arn:aws:ec2:us-east-1::snapshot/snap-"#;
+    assert!(report.to_string().contains(resource), "{report:#}");
     bench.run(&arguments).expect(0);
     disks.assert_copied("IR-7", "once all is allowed");
 
@@ -311,6 +313,77 @@ fn what_is_refused_for_one_volume_does_not_stop_the_others() {
         "{report:#}"
     );
     disks.assert_copied("IR-8", "without locks of the originals");
+}
+
+#[test]
+fn detachments_that_are_too_many_to_look_at_are_said_to_be() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    let detached = |instance: &str| json!({"eventName": "DetachVolume", "responseElements": {"volumeId": "vol-0gone", "instanceId": instance}});
+    bench.cloud.trail_event(SUSPECTS, detached(&disks.instance));
+    for _ in 0..1000 {
+        bench.cloud.trail_event(SUSPECTS, detached("i-0other"));
+    }
+    bench.open("IR-7");
+    let arguments = [&disks.arguments("IR-7")[..], &["--dry-run"]].concat();
+    let plan = bench.run(&arguments).expect(0).json();
+    let uncovered = &plan[0]["uncovered"][0];
+    assert_eq!(uncovered["what"], "volumes detached before");
+    assert!(uncovered["why"].as_str().unwrap().contains("not all"));
+}
+
+#[test]
+fn what_ec2_does_not_know_yet_is_tried_again() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    let missing = CloudFault::Status(400, "InvalidSnapshot.NotFound", "It does not exist.");
+    for operation in ["LockSnapshot", "CopySnapshot"] {
+        for account in [SUSPECTS, FORENSIC] {
+            bench.cloud.fault(
+                1,
+                move |call| call.is("ec2", operation) && call.account == account,
+                missing.clone(),
+            );
+        }
+    }
+    bench.open("IR-7");
+    let report = bench.run(&disks.arguments("IR-7")).expect(0).json();
+    disks.assert_copied("IR-7", "in the end");
+    assert!(
+        Disks::states(&report).iter().all(|(_, why)| why.is_empty()),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_copy_that_fails_before_it_is_locked_is_made_again_on_request() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    bench.cloud.snapshot_polls(0);
+    let path = bench.path("exhibit.toml");
+    let right = fs::read_to_string(&path).unwrap();
+    let id = disks.forensic_key.rsplit('/').next().unwrap();
+    fs::write(
+        &path,
+        right.replace(id, "00000000-0000-0000-0000-00000000dead"),
+    )
+    .unwrap();
+    let unfit = CloudFault::Status(400, "IncorrectState", "The snapshot is in the state error.");
+    bench.cloud.fault(
+        4,
+        |call| call.is("ec2", "LockSnapshot") && call.account == FORENSIC,
+        unfit,
+    );
+    bench.open("IR-7");
+    let arguments = disks.arguments("IR-7");
+    let report = bench.run(&arguments).expect(42).json();
+    for (_, why) in Disks::states(&report) {
+        assert!(why.contains("Given key ID is not accessible"), "{report:#}");
+    }
+    fs::write(&path, right).unwrap();
+    bench.run(&arguments).expect(0);
+    disks.assert_copied("IR-7", "after the key was mended");
+    assert_eq!(bench.cloud.count("ec2", "CreateSnapshots"), 1);
 }
 
 #[test]

@@ -52,8 +52,6 @@ pub struct Failed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub number: u32,
-    /// When it was announced first.
-    pub first: OffsetDateTime,
     /// When it was announced last, or made.
     pub since: OffsetDateTime,
     pub key: Option<String>,
@@ -105,16 +103,13 @@ impl Disks {
             } => {
                 self.number = self.number.max(number + 1);
                 for volume in volumes {
-                    let stages = &mut self.disks.get_mut(&volume)?.stages;
-                    let before = stages.get(&role).filter(|stage| stage.number == number);
                     let stage = Stage {
                         number,
-                        first: before.map_or(time, |stage| stage.first),
                         since: time,
                         key: key.clone(),
                         snapshot: None,
                     };
-                    stages.insert(role, stage);
+                    self.disks.get_mut(&volume)?.stages.insert(role, stage);
                 }
             }
             Act::Made {
@@ -176,7 +171,6 @@ impl Disks {
             let before = disk.stages.get(&role);
             let stage = Stage {
                 number,
-                first: before.map_or(time, |stage| stage.first),
                 since: time,
                 key: before.and_then(|stage| stage.key.clone()),
                 snapshot: Some(made.snapshot),
@@ -251,8 +245,16 @@ impl Disk {
             && self.done.contains(&last)
     }
 
+    /// Whether something failed that can be tried again. An original does without a lock once there is a copy.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some() || (self.loss.is_some() && !self.stages.contains_key(&Role::Copy))
+    }
+
     /// Forgets what failed, and the snapshot that it failed with.
     fn retry(&mut self) {
+        if !self.stages.contains_key(&Role::Copy) {
+            self.loss = None;
+        }
         let Some(failed) = self.failure.take() else {
             return;
         };

@@ -164,11 +164,12 @@ impl View<'_> {
         if stage.snapshot.is_some() {
             return Ok(());
         }
-        let patience_ends = self.now - stage.since > CONSISTENCY;
-        let found = self
-            .seen
-            .made
-            .get(&(self.disks.request.id.clone(), stage.number));
+        let key = (self.disks.request.id.clone(), stage.number);
+        // A call can take longer than what it made takes to show up: the time counts from the end of the call.
+        let unanswered = self.seen.unanswered.get(&key).copied();
+        let since = unanswered.map_or(stage.since, |ended| ended.max(stage.since));
+        let patience_ends = self.now - since > CONSISTENCY;
+        let found = self.seen.made.get(&key);
         Err(match found.map(Vec::as_slice) {
             Some([]) if patience_ends => Due::Make(role),
             Some([_, ..]) if patience_ends || self.all_found(stage, role) => {

@@ -404,6 +404,33 @@ fn the_set_comes_before_anything_else_and_is_one_call() {
 }
 
 #[test]
+fn a_call_that_ends_without_an_answer_has_its_time_to_show_up_after_it() {
+    let mut world = World::new();
+    let volumes = vec!["vol-a".to_owned(), "vol-b".to_owned()];
+    world
+        .act(Act::Making {
+            role: Role::Original,
+            number: 0,
+            volumes: volumes.clone(),
+            key: None,
+        })
+        .unwrap();
+    let key = ("0a0b0c0d".to_owned(), 0);
+    let ended = world.now + Duration::minutes(1);
+    let mut seen = Seen::default();
+    seen.unanswered.insert(key.clone(), ended);
+    seen.made.insert(key, Vec::new());
+    let step = |now| match steps(&world.disks(), &seen, now).as_slice() {
+        [Step::Disks { step, .. }] => step.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(step(ended), DiskStep::Find { number: 0 });
+    let role = Role::Original;
+    let make = DiskStep::Make { role, volumes };
+    assert_eq!(step(ended + CONSISTENCY + Duration::seconds(1)), make);
+}
+
+#[test]
 fn a_copy_that_fails_long_after_the_call_is_named_and_made_again_only_when_asked() {
     let mut world = World::new();
     world.copies_fail = 1;
@@ -435,6 +462,46 @@ fn an_original_that_can_not_be_locked_is_copied_all_the_same() {
     world.process().unwrap();
     world.assert_whole("without locks");
     assert!(world.disks().disks.values().all(|disk| disk.loss.is_some()));
+    world.act(Act::Retried).unwrap();
+    let disks = world.disks().disks;
+    assert!(
+        disks
+            .values()
+            .all(|disk| disk.loss.is_some() && !disk.has_failed())
+    );
+}
+
+#[test]
+fn the_lock_of_an_original_is_tried_again_while_there_is_no_copy() {
+    let mut world = World::new();
+    let made = |volume: &str| Made {
+        volume: volume.into(),
+        snapshot: format!("snap-{volume}"),
+        source: None,
+        size_gib: 8,
+        encrypted: false,
+    };
+    let (role, number) = (Role::Original, 0);
+    let snapshots = vec![made("vol-a"), made("vol-b")];
+    world
+        .act(Act::Made {
+            role,
+            number,
+            snapshots,
+        })
+        .unwrap();
+    let failed = Act::Failed {
+        volume: "vol-a".into(),
+        role,
+        deed: Some(Deed::LockOriginal),
+        code: "denied".into(),
+        why: "denied".into(),
+    };
+    world.act(failed).unwrap();
+    assert!(world.disks().disks["vol-a"].has_failed());
+    world.act(Act::Retried).unwrap();
+    let locks = steps(&world.disks(), &Seen::default(), world.now);
+    assert_eq!(locks.len(), 2, "{locks:?}");
 }
 
 #[test]

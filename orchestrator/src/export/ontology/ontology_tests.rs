@@ -9,7 +9,7 @@ use evidence::objects::{Directory, Objects as _, read_whole};
 use evidence::verify::{Limits, verify};
 
 use super::*;
-use crate::case::Event;
+use crate::case::{Act, DiskRequest, Event};
 
 const HOSTILE: &str = "\"}],\"@context\":\"http://127.0.0.1/\",\u{2028}\n\u{0}<x>";
 
@@ -198,4 +198,46 @@ fn a_collection_without_an_object_is_told_as_one_that_is_gone() {
         .retain(|entry| entry.path.starts_with("custody/"));
     let text = world.text();
     assert!(text.contains("nothing of it is in the bucket"));
+}
+
+#[test]
+fn what_was_done_with_disks_was_done_to_their_instance() {
+    let mut world = World::new("sealed");
+    let request = DiskRequest {
+        id: "0a0b0c0d".into(),
+        account: "web".into(),
+        account_id: "222222222222".into(),
+        region: "r".into(),
+        instance: "i-0d15c".into(),
+        forensic_account: "333333333333".into(),
+        forensic_region: "r".into(),
+        volumes: Vec::new(),
+        uncovered: Vec::new(),
+    };
+    let events = [
+        Event::DisksRequested(Box::new(request)),
+        Event::Snapshot {
+            request: "0a0b0c0d".into(),
+            act: Act::Retried,
+        },
+    ];
+    for event in events {
+        let event = serde_json::to_value(event).unwrap();
+        let event = event.as_object().unwrap().clone();
+        world
+            .custody
+            .append("2026-03-14T15:09:27Z", "ana", event)
+            .unwrap();
+    }
+    world.case = Case::of(world.custody.records()).unwrap();
+    let document: Value = serde_json::from_str(&world.text()).unwrap();
+    let graph = document["@graph"].as_array().unwrap();
+    let named = |name: &str| {
+        let mut nodes = graph.iter();
+        nodes.find(|node| node["uco-core:name"] == name).unwrap()
+    };
+    let host = &named("i-0d15c")["@id"];
+    for act in ["disks-requested", "snapshot"] {
+        assert_eq!(&named(act)["uco-action:object"][0]["@id"], host, "{act}");
+    }
 }

@@ -137,7 +137,10 @@ impl TimeStamp {
 }
 
 /// Reads all of `bytes`.
-fn whole<'a, T>(bytes: &'a [u8], read: impl FnOnce(&mut SliceReader<'a>) -> Result<T>) -> Result<T> {
+fn whole<'a, T>(
+    bytes: &'a [u8],
+    read: impl FnOnce(&mut SliceReader<'a>) -> Result<T>,
+) -> Result<T> {
     let mut reader = SliceReader::new(bytes)?;
     let value = read(&mut reader)?;
     reader.finish()?;
@@ -334,7 +337,13 @@ mod tests {
     fn info(other: usize, with: &[u8]) -> Result<TimeStamp> {
         let imprint = der(0x30, &[&BEFORE_HASH[7..22], &[4, 32], &[7; 32]]);
         let time = der(0x18, &[b"20260314150926.5Z"]);
-        let mut fields = vec![vec![2, 1, 1], vec![6, 1, 0x2a], imprint, vec![2, 1, 9], time];
+        let mut fields = vec![
+            vec![2, 1, 1],
+            vec![6, 1, 0x2a],
+            imprint,
+            vec![2, 1, 9],
+            time,
+        ];
         match fields.get_mut(other) {
             Some(field) => *field = with.to_vec(),
             None => fields.push(with.to_vec()),
@@ -385,7 +394,9 @@ mod tests {
     #[test]
     fn no_changed_bit_states_the_same() {
         let stamp = TimeStamp::parse(ANSWER).unwrap();
-        let start = ANSWER.windows(32).position(|w| w == stamp.imprint.as_bytes());
+        let start = ANSWER
+            .windows(32)
+            .position(|w| w == stamp.imprint.as_bytes());
         let start = start.unwrap();
         for at in (start..start + 32).chain(start + 35..start + 55) {
             let mut changed = ANSWER.to_vec();
@@ -411,7 +422,15 @@ mod tests {
     fn other_forms_are_refused() {
         let sha512 = der(0x30, &[&[0x30, 3, 6, 1, 0x2a], &[4, 32], &[7; 32]]);
         let short = der(0x30, &[&BEFORE_HASH[7..22], &[4, 31], &[7; 31]]);
-        let null = der(0x30, &[&[0x30, 0x0e], &BEFORE_HASH[9..20], &[5, 1, 0, 4, 32], &[7; 32]]);
+        let null = der(
+            0x30,
+            &[
+                &[0x30, 0x0e],
+                &BEFORE_HASH[9..20],
+                &[5, 1, 0, 4, 32],
+                &[7; 32],
+            ],
+        );
         for (other, with) in [
             (0, &[2, 1, 2][..]),
             (0, &[2, 2, 0, 1]),

@@ -81,6 +81,8 @@ pub struct Collection {
     pub verdict: Option<String>,
     pub sealing: Option<Sealing>,
     pub sealed: bool,
+    /// The time that the seal's time stamp states, if it has one.
+    pub time_stamp: Option<String>,
 }
 
 /// The custody up to the seal.
@@ -134,8 +136,12 @@ impl Case {
                 };
                 self.collections.entry(prefix).or_default().sealing = Some(sealing);
             }
-            Event::Sealed { prefix, .. } => {
-                self.collections.entry(prefix).or_default().sealed = true;
+            Event::Sealed {
+                prefix, time_stamp, ..
+            } => {
+                let collection = self.collections.entry(prefix).or_default();
+                collection.sealed = true;
+                collection.time_stamp = time_stamp;
             }
             Event::Accessed { .. } | Event::Exported { .. } => {}
             Event::DisksRequested(request) => self.disks.push(Disks::new(*request, time)),

@@ -1,6 +1,7 @@
 //! The seal: what was verified is stated, listed in SHA256SUMS, signed by a key that no suspect has, and held.
 
 mod signer;
+mod stamp;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::task::JoinSet;
 
 pub(crate) use signer::{Signer, public_key_of, trusted_key};
+pub(crate) use stamp::command;
 
 use crate::aws::Refusal;
 use crate::aws::s3::Bucket;
@@ -63,6 +65,7 @@ pub(crate) async fn seal(
     let statement = statement(work, checked, &base).await?;
     let sums = statement.sums().map_err(Failure::internal)?.to_text();
     sign(&work.bucket, &base, sums.as_bytes(), signer, &key).await?;
+    let time_stamp = stamp::stamp(work, &base, sums.as_bytes()).await?;
     // Last: its presence says that the seal is whole.
     once(
         &work.bucket,
@@ -76,6 +79,7 @@ pub(crate) async fn seal(
         sums_sha256: Digest::of(sums.as_bytes()),
         key: key.fingerprint().map_err(Failure::internal)?,
         objects: statement.objects.len(),
+        time_stamp,
     };
     work.record(&event).await?;
     Ok(event)

@@ -1,4 +1,5 @@
 //! How AWS is reached, by both programs: our own resolver, bundled roots, no proxy. None of it comes from the machine.
+//! [`post`] asks somebody else once, in the same way.
 //!
 //! getaddrinfo of a static glibc would load the machine's NSS libraries (`docs/decisions/0002-static-glibc.md`).
 

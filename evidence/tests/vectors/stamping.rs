@@ -37,6 +37,7 @@ pub struct Stamp {
     algorithm: &'static [u8],
     imprint: Vec<u8>,
     signed: bool,
+    words: Option<String>,
 }
 
 impl Stamp {
@@ -46,7 +47,18 @@ impl Stamp {
             algorithm: SHA256,
             imprint: Digest::of(sums).as_bytes().to_vec(),
             signed: true,
+            words: None,
         }
+    }
+
+    /// The same with words of the authority that read, where openssl prints them, as if it were over these bytes.
+    pub fn posing(mut self, sums: &[u8]) -> Self {
+        let hex = Digest::of(sums).to_string();
+        let bytes: Vec<&str> = (0..64).step_by(2).map(|at| &hex[at..at + 2]).collect();
+        let (first, second) = (bytes[..16].join(" "), bytes[16..].join(" "));
+        let dump = format!("    0000 - {first}   x\n    0010 - {second}   x");
+        self.words = Some(format!("x\nMessage data:\n{dump}\nSerial number: 1\n"));
+        self
     }
 
     /// The same by SHA-384, as long as one of it is.
@@ -96,7 +108,10 @@ impl Stamp {
             ],
         );
         let token = der(0x30, &[SIGNED_DATA, &der(0xa0, &[&data])]);
-        der(0x30, &[&[0x30, 3, 2, 1, 0], &token])
+        let words = self.words.as_ref().map_or_else(Vec::new, |words| {
+            der(0x30, &[&der(0x0c, &[words.as_bytes()])])
+        });
+        der(0x30, &[&der(0x30, &[&[2, 1, 0], &words]), &token])
     }
 }
 

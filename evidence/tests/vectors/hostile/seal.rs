@@ -317,6 +317,14 @@ fn time_stamp() -> Vec<Vector> {
             &|_| Stamp::over(b"other sums").answer(),
         ),
         wrong(
+            "seal-time-stamp-posing",
+            "The time stamp is over another SHA256SUMS, and the authority's words are lines that name the right hash.",
+            &|_| {
+                let sums = bytes(&mut sealed(), "SHA256SUMS").clone();
+                Stamp::over(b"other sums").posing(&sums).answer()
+            },
+        ),
+        wrong(
             "seal-time-stamp-by-another-hash",
             "The imprint of the time stamp is not by SHA-256.",
             &|stamp| stamp.by_sha384().answer(),

@@ -2,10 +2,11 @@
 # Verifies a collection with what a distribution has: coreutils, findutils, awk, sed, grep, zstd, GNU tar, and openssl
 # when the collection is sealed.
 #
-#   verify.sh DIR [pubkey.pem]
+#   verify.sh [-t tsa.pem] DIR [pubkey.pem]
 #
 # With a key that you trust, the collection must be sealed with it. The key beside a collection proves no more than that
-# all parts fit together.
+# all parts fit together. With the certificates (PEM) of who issues those of an authority for time stamps, the seal must
+# have a time stamp of that authority.
 #
 # It ends with 0 (complete), 3 (partial), 21 (interrupted), 20 (altered), 22 (not a collection), 2 (usage) or 1 (a fault
 # of its own). docs/format.md is the specification, and says what this script can not see. Nothing is extracted: streams go
@@ -22,6 +23,7 @@ max_segment=268435456     # a segment
 max_sums=33554432         # SHA256SUMS
 max_key=16384             # pubkey.pem
 max_signature=72          # SHA256SUMS.sig
+max_stamp=65536           # SHA256SUMS.tsr
 max_under_way=4           # segments of a stream that may be on their way to the store
 max_raw=70368744177664    # a stream before compression
 max_ratio=25000           # raw bytes for a stored byte,
@@ -624,12 +626,13 @@ function length_of(shown_name) {
 
 check_seal() {
 	if ! listed SHA256SUMS; then
-		[ -z "$trusted" ] || problem missing 'SHA256SUMS is missing: the collection is not sealed'
+		[ -z "$trusted$authority" ] || problem missing 'SHA256SUMS is missing: the collection is not sealed'
 		return 0
 	fi
 	sealed_by=unknown
 	readable SHA256SUMS "$max_sums" || return 0
 	check_signature
+	check_time_stamp
 	cut -c67- SHA256SUMS >"$work/sums_keys"
 	if [ "$(tr -d '\n\040-\176' <SHA256SUMS | wc -c)" -ne 0 ] || [ "$(tail -c 1 SHA256SUMS | od -An -tu1 | tr -d ' ')" != 10 ] ||
 		[ "$(grep -Evcx "$hash  ($of_the_sums)" SHA256SUMS)" -ne 0 ] || ! sort -cu "$work/sums_keys" 2>/dev/null; then
@@ -676,6 +679,39 @@ check_signature() {
 	[ "$signature" = no ] ||
 		openssl dgst -sha256 -verify pubkey.pem -signature SHA256SUMS.sig SHA256SUMS >/dev/null 2>&1 ||
 		problem signature 'SHA256SUMS.sig was not made over SHA256SUMS by the key in pubkey.pem'
+}
+
+# What the time stamp is over, and with -t who signed it, as of the time that it states.
+check_time_stamp() {
+	if ! listed SHA256SUMS.tsr; then
+		[ -z "$authority" ] || problem missing 'SHA256SUMS.tsr is missing: the seal has no time stamp'
+		return
+	fi
+	readable SHA256SUMS.tsr "$max_stamp" || return
+	whole=$(openssl asn1parse -inform DER -in SHA256SUMS.tsr 2>/dev/null |
+		sed -n '1s/^ *0:d=0 *hl=\([0-9]*\) *l= *\([0-9]*\) cons: SEQUENCE *$/\1 \2/p' | awk '{ print $1 + $2 }')
+	openssl ts -reply -in SHA256SUMS.tsr -text 2>/dev/null >"$work/stamp"
+	# The authority's own words could look like another line: each has to be there once.
+	grep -Eo '^(Status:|Hash Algorithm:|Message data:|Serial number:|Time stamp:)' "$work/stamp" | sort | uniq -c >"$work/lines"
+	if [ "$whole" != "$(length SHA256SUMS.tsr)" ] || [ "$(grep -c '^ *1 ' "$work/lines")" -ne 5 ] ||
+		[ "$(wc -l <"$work/lines")" -ne 5 ] || ! grep -Eqx 'Status: Granted( with modifications)?\.' "$work/stamp" ||
+		! grep -qx 'Hash Algorithm: sha256' "$work/stamp"; then
+		problem time-stamp 'SHA256SUMS.tsr is no time stamp by SHA-256 that was granted'
+		return
+	fi
+	stamped=$(sed -n 's/^Time stamp: \([A-Za-z0-9:. ]*\)$/\1/p' "$work/stamp")
+	imprint=$(sed -n '/^Message data:$/,/^Serial number:/s/^    [0-9a-f]* - \(.\{47\}\).*/\1/p' "$work/stamp" | tr -d ' \n-')
+	if [ "$imprint" != "$(sha256 <SHA256SUMS)" ]; then
+		problem time-stamp 'SHA256SUMS.tsr is not over SHA256SUMS'
+	elif [ -n "$authority" ] && ! by_authority; then
+		problem time-stamp 'SHA256SUMS.tsr was not signed by an authority of the certificates that are trusted'
+	fi
+}
+
+# Certificates end, and a token outlives them: they count as they were then.
+by_authority() {
+	seconds=$(date -u -d "$stamped" +%s 2>/dev/null) &&
+		openssl ts -verify -in SHA256SUMS.tsr -data SHA256SUMS -CAfile "$authority" -attime "$seconds" >/dev/null 2>&1
 }
 
 string='"([^"\\]|\\["\\bfnrt]|\\u[0-9a-f]{4})*"'
@@ -743,7 +779,11 @@ tell_seal() {
 		grep -Ex "$of_the_seal" "$work/listed" | sed 's/^/not looked into: /'
 		return
 	fi
-	! listed SHA256SUMS.tsr || echo 'not looked into: SHA256SUMS.tsr'
+	if [ -n "$authority" ]; then
+		printf 'sealed before %s, by the time stamp of a trusted authority\n' "$stamped"
+	elif [ -n "$stamped" ]; then
+		printf 'sealed before %s, by a time stamp of which nobody checked who signed it (-t does)\n' "$stamped"
+	fi
 	if [ -n "$trusted" ]; then
 		printf 'sealed by the trusted key %s\n' "$sealed_by"
 	else
@@ -754,27 +794,38 @@ tell_seal() {
 # --- The whole. ---
 
 main() {
-	[ $# -eq 1 ] || [ $# -eq 2 ] || die 2 'usage: verify.sh DIR [pubkey.pem]'
-	for tool in awk cat cmp comm cut find grep head mkfifo mktemp od rm sed sha256sum sort tail tar tee tr uniq wc zstd; do
+	authority=''
+	if [ "${1:-}" = -t ] && [ $# -gt 1 ]; then
+		authority=$2
+		shift 2
+	fi
+	[ $# -eq 1 ] || [ $# -eq 2 ] || die 2 "usage: $usage"
+	for tool in awk cat cmp comm cut date find grep head mkfifo mktemp od rm sed sha256sum sort tail tar tee tr uniq wc zstd; do
 		command -v "$tool" >/dev/null || die 1 "$tool is not installed"
 	done
 	case $(tar --version) in
 	*'GNU tar'*) ;;
 	*) die 1 'tar is not GNU tar' ;;
 	esac
-	[ -d "$1" ] || die 2 'usage: verify.sh DIR [pubkey.pem]; what is named is no folder'
+	[ -d "$1" ] || die 2 "usage: $usage; what is named is no folder"
 	trusted=${2:-}
-	if [ -n "$trusted" ] || [ -e "$1/SHA256SUMS" ]; then
+	if [ -n "$trusted$authority" ] || [ -e "$1/SHA256SUMS" ]; then
 		command -v openssl >/dev/null || die 1 'openssl is not installed'
 	fi
 	work=$(mktemp -d) || die 1 'no temporary folder can be made'
 	trap 'rm -rf -- "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
-	# It is named with its folder, so that no name of a file is an option.
+	# They are named with their folder, so that no name of a file is an option.
 	case $trusted in
 	'' | /*) ;;
 	*) trusted=./$trusted ;;
 	esac
+	case $authority in
+	'' | /*) ;;
+	*) authority=$PWD/$authority ;;
+	esac
+	[ -z "$authority" ] || openssl x509 -in "$authority" -noout 2>/dev/null ||
+		die 2 'what -t names is no file with certificates in PEM'
 	[ -z "$trusted" ] || public_key "$trusted" >"$work/trusted" ||
 		die 2 "the second argument is no file with a public key of the curve P-256"
 	case $1 in
@@ -784,7 +835,7 @@ main() {
 	mkdir "$work/empty"
 	ulimit -f "$max_list_blocks"
 	for list in problems chain records streams evidence memory beyond gaps sums failed; do : >"$work/$list"; done
-	sealed=no status=interrupted prefix='' head='' end_block=0 m_inventory='' sealed_by=''
+	sealed=no status=interrupted prefix='' head='' end_block=0 m_inventory='' sealed_by='' stamped=''
 	list
 	verify
 	check_seal
@@ -804,6 +855,7 @@ main() {
 	esac
 }
 
+usage='verify.sh [-t tsa.pem] DIR [pubkey.pem]'
 of_the_seal='SHA256SUMS(\.sig|\.tsr)?|pubkey\.pem|custody/000000\.json'
 of_the_sums="CHAIN|manifest\.json|custody/000000\.json|$segment"
 

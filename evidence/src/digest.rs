@@ -27,6 +27,12 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// A digest under way.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);

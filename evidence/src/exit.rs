@@ -72,6 +72,8 @@ pub enum Exit {
     CollectionFailed = 44,
     /// The key that should sign or verify can not be used.
     KeyUnusable = 45,
+    /// The authority for time stamps gives none that fits: the collection is not sealed yet.
+    NoTimeStamp = 46,
 }
 
 impl Exit {
@@ -110,6 +112,7 @@ impl Exit {
         Self::NotReady,
         Self::CollectionFailed,
         Self::KeyUnusable,
+        Self::NoTimeStamp,
     ];
 
     /// The number that the process ends with.
@@ -153,6 +156,7 @@ impl Exit {
             Self::NotReady => "not-ready",
             Self::CollectionFailed => "collection-failed",
             Self::KeyUnusable => "key-unusable",
+            Self::NoTimeStamp => "no-time-stamp",
         }
     }
 }

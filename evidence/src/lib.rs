@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! frame -> segment -> chain -> manifest -> receipt        written by the agent
-//! custody -> statement -> sums -> signature               added by whoever seals
+//! custody -> statement -> sums -> signature, time stamp   added by whoever seals
 //! objects -> verify -> report                             read by anyone
 //! ```
 
@@ -26,6 +26,7 @@ pub mod seal;
 pub mod segment;
 pub mod signature;
 pub mod sums;
+pub mod timestamp;
 pub mod verify;
 
 pub use chain::Chain;
@@ -38,6 +39,7 @@ pub use receipt::Receipt;
 pub use seal::Statement;
 pub use signature::{PrivateKey, PublicKey};
 pub use sums::Sums;
+pub use timestamp::TimeStamp;
 
 /// Version of the format that this crate writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -198,7 +198,7 @@ fn no_change_goes_unnoticed_by_who_has_the_key() {
             let Ok(report) = report.unwrap() else {
                 continue;
             };
-            // The key beside has more than one text, and nobody looks into the time stamp.
+            // The key beside has more than one text, and nobody here checks who signed the time stamp.
             let signed = |objects: &Objects| {
                 let mut objects = objects.clone();
                 objects.retain(|key, _| key != "pubkey.pem" && key != "SHA256SUMS.tsr");

@@ -172,6 +172,44 @@ fn what_is_no_key_is_a_wrong_use() {
     assert_eq!(another.status.code(), Some(i32::from(Exit::Altered.code())));
 }
 
+/// With the authority's certificates a time stamp has to be there, and be by that authority.
+#[test]
+fn a_time_stamp_is_checked_with_certificates() {
+    if !ready() {
+        return;
+    }
+    let run = |vector: &str, certificates: &str| {
+        let folder = common::folder().join(vector).join("collection");
+        let mut command = Command::new("sh");
+        command
+            .arg(script())
+            .arg("-t")
+            .arg(common::key(certificates));
+        let output = command.arg(folder).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = run("valid/sealed-and-trusted", "tsa-ca.cert.pem");
+    let told =
+        "sealed before Mar 14 16:20:01.25 2026 GMT, by the time stamp of a trusted authority";
+    assert!(code == 0 && text.contains(told), "{code}: {text}");
+    for (vector, certificates, problem) in [
+        ("valid/sealed-and-trusted", "tsa.cert.pem", "time-stamp"),
+        (
+            "hostile/seal-time-stamp-not-signed",
+            "tsa-ca.cert.pem",
+            "time-stamp",
+        ),
+        ("valid/sealed", "tsa-ca.cert.pem", "missing"),
+        ("valid/minimal", "tsa-ca.cert.pem", "missing"),
+    ] {
+        let (code, text) = run(vector, certificates);
+        let named = text.contains(&format!("problem: {problem}: SHA256SUMS"));
+        assert!(code == 20 && named, "{vector}: {code}: {text}");
+    }
+    assert_eq!(run("valid/sealed", "sealer.pub.pem").0, 2);
+}
+
 #[test]
 fn what_is_no_folder_is_a_wrong_use() {
     if !ready() {

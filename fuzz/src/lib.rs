@@ -15,7 +15,7 @@ use evidence::lime::{HEADER_BYTES, LimeError, Piece, Walker};
 use evidence::member::{END_OF_ARCHIVE, Reader, padding};
 use evidence::segment::{Builder, TARGET_BYTES, read_link};
 use evidence::verify::{Limits, Verdict, verify};
-use evidence::{Chain, Custody, Manifest, PublicKey, Receipt, Statement, Sums};
+use evidence::{Chain, Custody, Manifest, PublicKey, Receipt, Statement, Sums, TimeStamp};
 
 /// A target: its name in Cargo.toml, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -68,6 +68,7 @@ pub const TARGETS: &[Target] = &[
         same(Sums::parse(bytes).map(|sums| sums.to_text()), bytes)
     }),
     ("tar", tar),
+    ("time_stamp", time_stamp),
     ("verify", objects),
 ];
 
@@ -101,6 +102,16 @@ fn lime(bytes: &[u8]) {
     if let Ok((ranges, None, content)) = whole {
         assert_eq!(bytes.len(), content + ranges.len() * HEADER_BYTES);
     }
+}
+
+/// An answer has one end: what is taken is not taken with a byte less or more, and states one time.
+fn time_stamp(bytes: &[u8]) {
+    let Ok(stamp) = TimeStamp::parse(bytes) else {
+        return;
+    };
+    assert!(TimeStamp::parse(&bytes[..bytes.len() - 1]).is_err());
+    assert!(TimeStamp::parse(&[bytes, &[0]].concat()).is_err());
+    assert!(stamp.time.ends_with('Z') && stamp.time.len() >= 20);
 }
 
 fn same<T: AsRef<[u8]>, E>(written: Result<T, E>, read: &[u8]) {

@@ -133,6 +133,10 @@ pub(crate) struct Seal {
     pub(crate) ssh_key: Option<PathBuf>,
     /// Public key that `verify` trusts; without it the key that signs.
     pub(crate) trusted_key: Option<PathBuf>,
+    /// Address of an authority for time stamps (RFC 3161); without it a seal has none.
+    pub(crate) timestamp_url: Option<String>,
+    /// PEM file with the certificates of who issues the authority's: for the command that checks who signed a time stamp.
+    pub(crate) timestamp_certificates: Option<PathBuf>,
 }
 
 /// The account that gets copies of disks.
@@ -235,6 +239,7 @@ impl Config {
             &mut config.seal.key_file,
             &mut config.seal.ssh_key,
             &mut config.seal.trusted_key,
+            &mut config.seal.timestamp_certificates,
             &mut config.agent.module_store,
             &mut config.agent.module_key,
         ] {
@@ -292,6 +297,9 @@ impl Config {
             return Err(
                 "[seal] names more than one key: keep one of kms_key, key_file, ssh_key".to_owned(),
             );
+        }
+        if let Some(address) = &self.seal.timestamp_url {
+            web_address(address).map_err(|why| format!("seal.timestamp_url {why}"))?;
         }
         if self.agent.module_store.is_some() != self.agent.module_key.is_some() {
             return Err(
@@ -434,6 +442,25 @@ pub(crate) fn region(text: &str) -> Result<(), String> {
     }
 }
 
+/// Whether `text` can be asked over HTTP: without credentials, which do not belong in the file.
+///
+/// # Errors
+/// When it can not: the message says so.
+fn web_address(text: &str) -> Result<(), String> {
+    let rest = ["https://", "http://"]
+        .into_iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    let host = rest.and_then(|rest| rest.split(['/', '?']).next());
+    let good = host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    match good {
+        true => Ok(()),
+        false => Err(format!(
+            "= {text:?} is no address such as https://tsa.example.org/tsr"
+        )),
+    }
+}
+
 /// The region of a key that is named by its ARN.
 pub(crate) fn region_of_key(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
@@ -488,6 +515,29 @@ mod tests {
     }
 
     #[test]
+    fn an_address_for_time_stamps_is_one_of_the_web() {
+        for good in [
+            "http://127.0.0.1:318",
+            "https://tsa.example.org/tsr?x=1",
+            "http://[::1]:80/",
+        ] {
+            web_address(good).unwrap();
+        }
+        for bad in [
+            "",
+            "tsa.example.org",
+            "https://",
+            "https:///tsr",
+            "https://user:secret@tsa.example.org",
+            "https://tsa.example.org/ x",
+            "https://tsa.example.org/#x",
+            "file:///etc/passwd",
+        ] {
+            assert!(web_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn prices_are_optional_and_all_or_none() {
         assert!(Config::parse(TEMPLATE).unwrap().cost.is_none());
         let text = TEMPLATE.replace("# [cost]", "[cost]");
@@ -507,6 +557,11 @@ mod tests {
             ("collector_role =", "# collector_role =", "collector_role"),
             ("# key_file =", "key_file =", "more than one key"),
             ("# module_store =", "module_store =", "belong together"),
+            (
+                "# timestamp_url = \"https://",
+                "timestamp_url = \"ftp://",
+                "seal.timestamp_url",
+            ),
             (
                 "region = \"eu-central-1\"",
                 "region = \"Frankfurt\"",

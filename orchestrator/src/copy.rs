@@ -8,7 +8,7 @@ use evidence::custody::Custody;
 use evidence::objects::{Directory, read_whole};
 use evidence::seal::{self, Statement};
 use evidence::signature::PublicKey;
-use evidence::verify::{self, Limits, Report};
+use evidence::verify::{self, Limits, Report, SealState};
 
 use crate::case::Case;
 use crate::failure::Failure;
@@ -75,6 +75,8 @@ pub(crate) fn examine<'a>(
                 report.compare_receipt(stated);
             }
             problems.extend(unlike_the_seal(&objects, custody, &place));
+            let recorded = collection.and_then(|collection| collection.time_stamp.as_ref());
+            problems.extend(unlike_the_time_stamp(&report, recorded, &place));
         }
         reports.push((place, report));
     }
@@ -105,6 +107,22 @@ fn unlike_the_seal(objects: &Directory, custody: &Custody, place: &str) -> Optio
         .and_then(|record| record.hash().ok());
     (found != Some(journal.head)).then(|| {
         format!("the seal of {place} states another history up to record {last} than these records")
+    })
+}
+
+/// Whether a seal that holds lacks the time stamp that the journal says it has, or has another.
+fn unlike_the_time_stamp(
+    report: &Report,
+    recorded: Option<&String>,
+    place: &str,
+) -> Option<String> {
+    let held = matches!(report.seal.state, SealState::Trusted | SealState::Untrusted);
+    let (found, recorded) = (report.seal.time_stamp.as_ref(), recorded?);
+    (held && found != Some(recorded)).then(|| {
+        let found = found.map_or("none", String::as_str);
+        format!(
+            "the seal of {place} has the time stamp {recorded} by these records; there is {found}"
+        )
     })
 }
 

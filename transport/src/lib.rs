@@ -1,6 +1,9 @@
 //! How AWS is reached, by both programs: our own resolver, bundled roots, no proxy. None of it comes from the machine.
+//! [`post`] asks somebody else once, in the same way.
 //!
 //! getaddrinfo of a static glibc would load the machine's NSS libraries (`docs/decisions/0002-static-glibc.md`).
+
+mod post;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -16,6 +19,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+
+pub use post::{Answer, Call, PostError, post};
 
 /// The resolver of every VPC (AWS: "Amazon DNS server", link-local address).
 pub const VPC_RESOLVER: SocketAddr =
@@ -73,6 +78,17 @@ pub fn check_pem(pem: &[u8]) -> Result<(), PemError> {
 /// # Errors
 /// When the certificates can not be used.
 pub fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Resolver), String> {
+    let context = trust(options)?;
+    let resolver = Resolver::new(options);
+    let client = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(context)
+        .build_with_resolver(resolver.clone());
+    Ok((client, resolver))
+}
+
+/// The bundled roots, and the certificates that are trusted beside them.
+fn trust(options: &NetworkOptions) -> Result<TlsContext, String> {
     let mut roots = String::new();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
         roots.push_str("-----BEGIN CERTIFICATE-----\n");
@@ -85,16 +101,10 @@ pub fn client(options: &NetworkOptions) -> Result<(SharedHttpClient, Resolver), 
     if let Some(pem) = &options.ca_bundle {
         trusted = trusted.with_pem_certificate(pem.clone());
     }
-    let context = TlsContext::builder()
+    TlsContext::builder()
         .with_trust_store(trusted)
         .build()
-        .map_err(|error| error.to_string())?;
-    let resolver = Resolver::new(options);
-    let client = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context)
-        .build_with_resolver(resolver.clone());
-    Ok((client, resolver))
+        .map_err(|error| error.to_string())
 }
 
 /// Resolves names by itself.

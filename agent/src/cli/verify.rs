@@ -154,6 +154,14 @@ fn human(report: &Report) -> String {
         line("manifest", sha256.to_string());
     }
     line("seal", told(&report.seal));
+    if let Some(time) = &report.seal.time_stamp {
+        line(
+            "time stamp",
+            format!(
+                "{time}, as SHA256SUMS.tsr states; who signed that is not checked here, `openssl ts -verify` does it"
+            ),
+        );
+    }
     report
         .problems
         .iter()

@@ -75,6 +75,8 @@ pub enum Problem {
     Key { fingerprint: Digest },
     #[error("{0}")]
     Statement(String),
+    #[error("{0}")]
+    TimeStamp(String),
 }
 
 /// Longest piece of a message that comes from the collection, in characters.
@@ -164,6 +166,7 @@ impl Problem {
             Self::Signature(_) => "signature",
             Self::Key { .. } => "key",
             Self::Statement(_) => "statement",
+            Self::TimeStamp(_) => "time-stamp",
         }
     }
 }

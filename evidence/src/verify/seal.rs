@@ -10,6 +10,7 @@ use crate::objects::{Objects, read_whole};
 use crate::seal::{self, STATEMENT, Statement};
 use crate::signature::{self, PublicKey};
 use crate::sums::{self, PUBLIC_KEY, SHA256SUMS, SIGNATURE, Sums};
+use crate::timestamp::{self, TIME_STAMP, TimeStamp};
 
 /// How far the seal of a collection can be relied on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,6 +36,8 @@ pub struct Seal {
     /// When and by whom it was sealed, as the statement says; absent unless the seal holds.
     pub sealed_at: Option<String>,
     pub operator: Option<String>,
+    /// When SHA256SUMS existed, as its time stamp states: nobody checked here who signed it. Absent unless the seal holds.
+    pub time_stamp: Option<String>,
 }
 
 /// Checks the seal of the collection that `report` is about, with the `trusted` key if the caller has one.
@@ -67,6 +70,8 @@ pub fn seal(
     if let (true, Some(statement)) = (check.problems.is_empty(), statement) {
         check.seal.sealed_at = Some(statement.sealed_at);
         check.seal.operator = Some(statement.operator);
+    } else {
+        check.seal.time_stamp = None;
     }
     (check.seal, check.problems)
 }
@@ -82,6 +87,7 @@ impl Check<'_> {
     fn all(&mut self, trusted: Option<&PublicKey>) -> Option<Statement> {
         let bytes = self.whole(SHA256SUMS, sums::MAX_BYTES)?;
         self.signature(&bytes, trusted);
+        self.time_stamp(&bytes);
         let sums = match Sums::parse(&bytes) {
             Ok(sums) => sums,
             Err(error) => {
@@ -146,6 +152,23 @@ impl Check<'_> {
         let verified = signature.map_or(Ok(()), |signature| key.verify(message, &signature));
         if let Err(error) = verified {
             self.problems.push(wrong(SIGNATURE, error));
+        }
+    }
+
+    /// A seal can do without a time stamp, but not with one over something else.
+    fn time_stamp(&mut self, sums: &[u8]) {
+        if !self.report.unchecked.iter().any(|key| key == TIME_STAMP) {
+            return;
+        }
+        let Some(bytes) = self.whole(TIME_STAMP, timestamp::MAX_BYTES) else {
+            return;
+        };
+        match TimeStamp::over(sums, &bytes) {
+            Ok(stamp) => self.seal.time_stamp = Some(stamp.time),
+            Err(error) => {
+                let text = plain(&error.to_string());
+                self.problems.push(Problem::TimeStamp(text));
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod build;
 mod custody;
 mod hostile;
 mod sealing;
+mod stamping;
 mod valid;
 
 use std::collections::{BTreeMap, BTreeSet};

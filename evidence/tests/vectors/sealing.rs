@@ -7,6 +7,7 @@ use evidence::{Digest, Exit, Manifest, PrivateKey, Receipt, Statement, Sums};
 
 use crate::build::{Object, Objects, PREFIX};
 use crate::common;
+use crate::stamping::Stamp;
 
 /// A private key of the vectors.
 pub fn key(name: &str) -> PrivateKey {
@@ -25,6 +26,12 @@ pub fn bytes<'a>(objects: &'a mut Objects, key: &str) -> &'a mut Vec<u8> {
 pub fn with(mut objects: Objects, key: &str, bytes: &[u8]) -> Objects {
     objects.insert(key.to_owned(), Object::Bytes(bytes.to_vec()));
     objects
+}
+
+/// A sealed collection, and a time stamp over its SHA256SUMS.
+pub fn stamped(mut objects: Objects, answer: impl FnOnce(Stamp) -> Vec<u8>) -> Objects {
+    let stamp = Stamp::over(bytes(&mut objects, "SHA256SUMS"));
+    with(objects, "SHA256SUMS.tsr", &answer(stamp))
 }
 
 /// A seal under construction.

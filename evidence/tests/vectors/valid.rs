@@ -394,8 +394,8 @@ fn sealed() -> Vec<Vector> {
         Vector::valid(
             "sealed-and-trusted",
             "complete",
-            "Sealed and signed by the key that the reader trusts, with a time stamp that nobody looks into.",
-            sealing::with(by_sealer(several_segments()), "SHA256SUMS.tsr", b"time stamp"),
+            "Sealed and signed by the key that the reader trusts, with a time stamp over SHA256SUMS.",
+            sealing::stamped(by_sealer(several_segments()), |stamp| stamp.answer()),
         )
         .with_seal("trusted")
         .trusting("sealer.pub.pem"),

@@ -34,6 +34,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where the name servers of this machine stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// How this machine reaches anybody: its own name servers, bundled roots.
+pub(crate) fn way_out() -> NetworkOptions {
+    let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let nameservers = transport::nameservers(&resolv_conf).map(|ip| (ip, 53).into());
+    NetworkOptions {
+        nameservers: nameservers.collect(),
+        ca_bundle: None,
+    }
+}
+
 /// The caller's own credentials, and the roles that they open.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -43,13 +53,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Reads the SDK's own configuration: environment, profiles, SSO.
     pub(crate) async fn load() -> Result<Self, Failure> {
-        let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-        let nameservers = transport::nameservers(&resolv_conf).map(|ip| (ip, 53).into());
-        let options = NetworkOptions {
-            nameservers: nameservers.collect(),
-            ca_bundle: None,
-        };
-        let (http, _) = transport::client(&options).map_err(Failure::internal)?;
+        let (http, _) = transport::client(&way_out()).map_err(Failure::internal)?;
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
             .with_max_backoff(MAX_BACKOFF);

@@ -78,6 +78,9 @@ pub enum Event {
         sums_sha256: Digest,
         key: Digest,
         objects: usize,
+        /// The time that the seal's time stamp states, if it has one: RFC 3339, UTC.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_stamp: Option<String>,
     },
     /// The evidence is given out of custody: its legal hold is taken off.
     Released {

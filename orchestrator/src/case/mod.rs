@@ -82,6 +82,8 @@ pub struct Collection {
     pub sealing: Option<Sealing>,
     pub sealed: bool,
     pub released: bool,
+    /// The time that the seal's time stamp states, if it has one.
+    pub time_stamp: Option<String>,
 }
 
 /// The custody up to the seal.
@@ -135,8 +137,12 @@ impl Case {
                 };
                 self.collections.entry(prefix).or_default().sealing = Some(sealing);
             }
-            Event::Sealed { prefix, .. } => {
-                self.collections.entry(prefix).or_default().sealed = true;
+            Event::Sealed {
+                prefix, time_stamp, ..
+            } => {
+                let collection = self.collections.entry(prefix).or_default();
+                collection.sealed = true;
+                collection.time_stamp = time_stamp;
             }
             Event::Released { prefix, .. } => {
                 self.collections.entry(prefix).or_default().released = true;

@@ -68,5 +68,9 @@ fn lines(place: &str, report: &Report) -> String {
             .iter()
             .map(|reason| format!("  missing: {reason}")),
     );
+    lines.extend(report.seal.time_stamp.as_ref().map(|time| {
+        let command = crate::seal::command(None);
+        format!("  time stamp: {time}; who signed it is not checked here, this does: {command}")
+    }));
     lines.join("\n") + "\n"
 }

@@ -6,6 +6,7 @@ use evidence::{CaseId, Exit};
 use super::Global;
 use super::verify::verified;
 use crate::case::Event;
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::seal::{self, Signer};
 use crate::verify::{self, worst};
@@ -21,11 +22,27 @@ pub(super) struct Arguments {
     dry_run: bool,
 }
 
+/// What `verify` will name has to be there.
+fn check_certificates(config: &Config) -> Result<(), Failure> {
+    let Some(path) = &config.seal.timestamp_certificates else {
+        return Ok(());
+    };
+    let unfit = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!(
+            "seal.timestamp_certificates, {}: {why}",
+            path.display()
+        ))
+    };
+    let pem = std::fs::read(path).map_err(|error| unfit(&error))?;
+    transport::check_pem(&pem).map_err(|error| unfit(&error))
+}
+
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Failure> {
     let config = global.read_config()?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
     let signer = Signer::new(&config, &work.evidence)?;
+    check_certificates(&config)?;
     if !arguments.dry_run {
         work.copy_custody().await?;
     }
@@ -49,18 +66,32 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         .await?;
         exits.push(checked.exit());
         if arguments.dry_run {
-            sealed.push(format!("{prefix}: {} objects get SHA256SUMS, a signature, legal hold and {} days of retention", checked.objects.len(), config.evidence.retention_days));
+            let stamp = match &config.seal.timestamp_url {
+                Some(address) => format!(" a time stamp of {address},"),
+                None => String::new(),
+            };
+            sealed.push(format!("{prefix}: {} objects get SHA256SUMS, a signature,{stamp} legal hold and {} days of retention", checked.objects.len(), config.evidence.retention_days));
             continue;
         }
         work.record(&verified(&checked)).await?;
         match seal::seal(&mut work, &checked, &signer).await {
             Ok(Event::Sealed {
-                sums_sha256, key, ..
-            }) => sealed.push(format!(
-                "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}"
-            )),
+                sums_sha256,
+                key,
+                time_stamp,
+                ..
+            }) => {
+                let stamp = time_stamp.map(|time| format!(", time stamp {time}"));
+                let stamp = stamp.unwrap_or_default();
+                sealed.push(format!(
+                    "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}{stamp}"
+                ));
+            }
             Ok(_) => {}
-            Err(failure) if failure.exit == Exit::Altered => progress.say(&failure.message),
+            Err(failure) if failure.exit == Exit::Altered => {
+                progress.say(&failure.message);
+                exits.push(Exit::Altered);
+            }
             Err(failure) => return Err(failure),
         }
     }

@@ -7,9 +7,10 @@ use evidence::{CaseId, Exit};
 
 use super::Global;
 use crate::case::Event;
+use crate::config::Config;
 use crate::failure::Failure;
-use crate::seal::trusted_key;
-use crate::verify::{self, Checked, worst};
+use crate::seal::{self, trusted_key};
+use crate::verify::{self, Checked, SealedAs, worst};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,11 +69,15 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     };
     for (prefix, collection) in &collections {
         let key = trusted.as_ref().filter(|_| collection.sealed);
+        let sealed = key.map(|key| SealedAs {
+            key,
+            time_stamp: collection.time_stamp.as_deref(),
+        });
         let checked = verify::verify(
             &work,
             prefix,
             collection.receipt.as_ref(),
-            key,
+            sealed.as_ref(),
             arguments.deep,
         )
         .await?;
@@ -80,7 +85,9 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         all.push(checked);
     }
     progress.end();
-    global.print(&all, |all| all.iter().map(text).collect())?;
+    global.print(&all, |all| {
+        all.iter().map(|checked| text(checked, &config)).collect()
+    })?;
     if all.is_empty() {
         progress.say("the case has no collections yet");
     }
@@ -103,7 +110,7 @@ pub(super) fn verified(checked: &Checked) -> Event {
     }
 }
 
-fn text(checked: &Checked) -> String {
+fn text(checked: &Checked, config: &Config) -> String {
     let verdict = checked.verdict.exit().word();
     let mut lines = vec![format!(
         "{}: {verdict}, {} segments, {} bytes{}",
@@ -140,6 +147,10 @@ fn text(checked: &Checked) -> String {
             .iter()
             .map(|reason| format!("  missing: {reason}")),
     );
+    lines.extend(checked.time_stamp.as_ref().map(|time| {
+        let command = seal::command(config.seal.timestamp_certificates.as_deref());
+        format!("  time stamp: {time}; who signed it is not checked here, this does: {command}")
+    }));
     if checked.manifest_sha256.is_some() && !checked.bound_by_receipt {
         lines.push(
             "  note: no receipt came by way of SSM; only the bucket says what the manifest is"

@@ -2,6 +2,7 @@
 
 mod hold;
 mod signer;
+mod stamp;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use evidence::{Digest, Exit, keys, seal};
 
 pub(crate) use hold::release;
 pub(crate) use signer::{Signer, public_key_of, trusted_key};
+pub(crate) use stamp::command;
 
 use crate::aws::s3::Bucket;
 use crate::case::Event;
@@ -57,6 +59,7 @@ pub(crate) async fn seal(
     let statement = statement(work, checked, &base).await?;
     let sums = statement.sums().map_err(Failure::internal)?.to_text();
     sign(&work.bucket, &base, sums.as_bytes(), signer, &key).await?;
+    let time_stamp = stamp::stamp(work, &base, sums.as_bytes()).await?;
     // Last: its presence says that the seal is whole.
     once(
         &work.bucket,
@@ -70,6 +73,7 @@ pub(crate) async fn seal(
         sums_sha256: Digest::of(sums.as_bytes()),
         key: key.fingerprint().map_err(Failure::internal)?,
         objects: statement.objects.len(),
+        time_stamp,
     };
     work.record(&event).await?;
     Ok(event)

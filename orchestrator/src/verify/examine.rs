@@ -7,12 +7,13 @@ use evidence::manifest::Completeness;
 use evidence::seal::STATEMENT;
 use evidence::signature::PublicKey;
 use evidence::sums::{PUBLIC_KEY, SHA256SUMS, SIGNATURE, Sums};
+use evidence::timestamp::{self, TIME_STAMP, TimeStamp};
 use evidence::verify::Verdict;
 use evidence::{Digest, Exit, Manifest, Receipt, Stream, keys, segment};
 use time::OffsetDateTime;
 
 use super::gather::Gathered;
-use super::{Checked, Held, Problem};
+use super::{Checked, Held, Problem, SealedAs};
 use crate::aws::s3::Version;
 use crate::failure::Failure;
 
@@ -37,6 +38,7 @@ pub(super) fn examine(
         problems: Vec::new(),
         unlocked: Vec::new(),
         held: Vec::new(),
+        time_stamp: None,
     };
     let manifest = examination.manifest(receipt, trust.released);
     let (chain, beyond) = examination.chain(manifest.as_ref().map(|(manifest, _)| manifest))?;
@@ -45,7 +47,8 @@ pub(super) fn examine(
         examination.text(key);
     }
     examination.others(&chain, &beyond);
-    examination.seal(trust.sealed_by);
+    examination.seal(trust.sealed.map(|sealed| sealed.key));
+    examination.time_stamp(trust.sealed.and_then(|sealed| sealed.time_stamp));
     let verdict = match manifest.as_ref().map(|(manifest, _)| manifest.status) {
         _ if !examination.problems.is_empty() => Verdict::Altered,
         Some(Completeness::Complete) => Verdict::Complete,
@@ -68,6 +71,7 @@ pub(super) fn examine(
             .map(|(manifest, _)| manifest.reasons)
             .unwrap_or_default(),
         sealed: gathered.sums.is_some(),
+        time_stamp: examination.time_stamp,
         objects: examination.held,
         problems: examination.problems,
     })
@@ -77,8 +81,8 @@ pub(super) fn examine(
 pub(super) struct Trust<'a> {
     /// Agents that may have run.
     pub(super) released: &'a [Digest],
-    /// The key of the seal that the journal says there is.
-    pub(super) sealed_by: Option<&'a PublicKey>,
+    /// The seal that the journal says there is.
+    pub(super) sealed: Option<&'a SealedAs<'a>>,
 }
 
 struct Examination<'a> {
@@ -88,6 +92,7 @@ struct Examination<'a> {
     problems: Vec<Problem>,
     unlocked: Vec<String>,
     held: Vec<Held>,
+    time_stamp: Option<String>,
 }
 
 impl Examination<'_> {
@@ -380,7 +385,7 @@ impl Examination<'_> {
 
     /// The seal: by the trusted key, where there has to be one, and about these objects.
     fn seal(&mut self, trusted: Option<&PublicKey>) {
-        for key in [SHA256SUMS, SIGNATURE, PUBLIC_KEY, STATEMENT] {
+        for key in [SHA256SUMS, SIGNATURE, TIME_STAMP, PUBLIC_KEY, STATEMENT] {
             if self.gathered.versions.contains_key(key) {
                 self.object(key, None);
             }
@@ -409,6 +414,32 @@ impl Examination<'_> {
         match Sums::parse(&sums.bytes) {
             Ok(sums) => self.listed(&sums),
             Err(error) => self.problem("sums", error.to_string()),
+        }
+    }
+
+    /// The time stamp, if there is one: over this seal, and of the time that the journal says.
+    fn time_stamp(&mut self, recorded: Option<&str>) {
+        let Some(sums) = &self.gathered.sums else {
+            return;
+        };
+        if let Some(text) = &self.gathered.time_stamp {
+            match TimeStamp::over(&sums.bytes, &text.bytes) {
+                Ok(stamp) => self.time_stamp = Some(stamp.time),
+                Err(error) => self.problem("time-stamp", error.to_string()),
+            }
+        } else if self.oldest(TIME_STAMP).is_some() {
+            let limit = timestamp::MAX_BYTES;
+            let text = format!("{TIME_STAMP} is longer than {limit} bytes");
+            self.problem("unreadable", text);
+        } else if let Some(time) = recorded {
+            let text = format!("{TIME_STAMP} is missing: the journal says that it states {time}");
+            return self.problem("missing", text);
+        }
+        if let (Some(stated), Some(recorded)) = (self.time_stamp.clone(), recorded)
+            && stated != recorded
+        {
+            let text = format!("{TIME_STAMP} states {stated}, the journal says {recorded}");
+            self.problem("time-stamp", text);
         }
     }
 

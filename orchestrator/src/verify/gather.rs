@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use evidence::sums::{self, SHA256SUMS, SIGNATURE};
+use evidence::timestamp::{self, TIME_STAMP};
 use evidence::{Digest, Exit, Manifest, Receipt, Stream, chain, keys, manifest};
 use tokio::task::JoinSet;
 
@@ -32,6 +33,8 @@ pub(super) struct Gathered {
     pub(super) links: BTreeMap<String, Vec<u8>>,
     pub(super) sums: Option<Text>,
     pub(super) signature: Option<Text>,
+    /// Also absent when it is longer than any.
+    pub(super) time_stamp: Option<Text>,
 }
 
 /// An object that was read.
@@ -91,6 +94,11 @@ pub(super) async fn gather(
     let (bucket, none) = (&work.bucket, None);
     gathered.sums = text(bucket, &gathered, SHA256SUMS, none, sums::MAX_BYTES).await?;
     gathered.signature = text(bucket, &gathered, SIGNATURE, none, MAX_SIGNATURE).await?;
+    let fits = |stored: &Stored| stored.size <= timestamp::MAX_BYTES;
+    if oldest(&gathered, TIME_STAMP).is_some_and(fits) {
+        let limit = timestamp::MAX_BYTES;
+        gathered.time_stamp = text(bucket, &gathered, TIME_STAMP, none, limit).await?;
+    }
     if gathered.chain.is_none() {
         links(&work.bucket, &base, &mut gathered).await?;
     }
@@ -155,6 +163,13 @@ async fn text(
     };
     let bytes = bucket.read(&version.key, Some(&version.id), limit).await?;
     Ok(bytes.map(|bytes| Text { bytes }))
+}
+
+/// What S3 says of the oldest version of an object.
+fn oldest<'a>(gathered: &'a Gathered, key: &str) -> Option<&'a Stored> {
+    let mut versions = gathered.versions.get(key)?.iter();
+    let version = versions.rfind(|version| version.size.is_some())?;
+    gathered.stored.get(&(key.to_owned(), version.id.clone()))
 }
 
 /// Reads the first bytes of each segment's oldest version.

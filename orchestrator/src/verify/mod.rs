@@ -49,6 +49,8 @@ pub(crate) struct Checked {
     /// What the manifest says is missing.
     pub(crate) reasons: Vec<String>,
     pub(crate) sealed: bool,
+    /// When SHA256SUMS existed, as its time stamp states; nobody checked who signed it.
+    pub(crate) time_stamp: Option<String>,
     #[serde(skip)]
     pub(crate) objects: Vec<Held>,
 }
@@ -63,7 +65,16 @@ impl Checked {
     }
 }
 
-/// Verifies one collection; the receipt is what SSM carried, and `sealed_by` the key by which it has to be sealed.
+/// What the journal says of a seal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SealedAs<'a> {
+    /// The key by which it has to be sealed.
+    pub(crate) key: &'a PublicKey,
+    /// The time that its time stamp has to state, if it got one.
+    pub(crate) time_stamp: Option<&'a str>,
+}
+
+/// Verifies one collection; the receipt is what SSM carried, and `sealed` what there has to be of a seal.
 ///
 /// # Errors
 /// When the bucket can not be read, or there is no such collection.
@@ -71,7 +82,7 @@ pub(crate) async fn verify(
     work: &Work<'_>,
     prefix: &str,
     receipt: Option<&Receipt>,
-    sealed_by: Option<&PublicKey>,
+    sealed: Option<&SealedAs<'_>>,
     deep: bool,
 ) -> Result<Checked, Failure> {
     let gathered = gather::gather(work, prefix, receipt).await?;
@@ -80,7 +91,7 @@ pub(crate) async fn verify(
         .collect();
     let trust = examine::Trust {
         released: &released,
-        sealed_by,
+        sealed,
     };
     let mut checked = examine::examine(prefix, &gathered, receipt, &trust, crate::clock::now())?;
     if deep {

@@ -10,6 +10,7 @@
 //! | [`dns`] | a name server that knows a few names |
 //! | [`agent`] | the built agent in a scrubbed environment |
 //! | [`judges`] | the analysts' own readers, and those who take in an export |
+//! | [`tsa`] | an authority for time stamps, and faults on demand |
 //! | [`vm`] | a guest with a kernel of its own, for what only the kernel can show |
 //! | [`volatility`] | the analysts' reader of memory images |
 
@@ -24,6 +25,7 @@ mod once;
 pub mod proxy;
 pub mod python;
 mod server;
+pub mod tsa;
 pub mod vm;
 pub mod volatility;
 

@@ -22,5 +22,6 @@ mod region;
 mod signers;
 mod snapshot;
 mod three;
+mod timestamp;
 
 pub use bench::{BUCKET, Bench, EVIDENCE, SUSPECTS};

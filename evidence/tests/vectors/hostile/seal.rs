@@ -3,10 +3,11 @@
 use evidence::keys::Stream;
 
 use crate::build::{Archive, Collection, Object, Objects, Vector, pack};
-use crate::sealing::{Seal, bytes, key, resigned, sign, with};
+use crate::sealing::{Seal, bytes, key, resigned, sign, stamped, with};
+use crate::stamping::{self, Stamp};
 
 pub fn all() -> Vec<Vector> {
-    let vectors = [changed(), sums(), signature(), trusted()];
+    let vectors = [changed(), sums(), signature(), trusted(), time_stamp()];
     vectors.into_iter().flatten().collect()
 }
 
@@ -297,6 +298,72 @@ fn trusted() -> Vec<Vector> {
             Collection::in_three(&archive).end(&archive),
         )
         .trusting("sealer.pub.pem"),
+    ]
+}
+
+fn time_stamp() -> Vec<Vector> {
+    let wrong = |name, about, answer: &dyn Fn(Stamp) -> Vec<u8>| {
+        broken(name, &["time-stamp"], about, stamped(sealed(), answer))
+    };
+    let edited = |stamp: Stamp, edit: &dyn Fn(&mut Vec<u8>)| {
+        let mut answer = stamp.answer();
+        edit(&mut answer);
+        answer
+    };
+    vec![
+        wrong(
+            "seal-time-stamp-of-other-sums",
+            "The time stamp is over another SHA256SUMS.",
+            &|_| Stamp::over(b"other sums").answer(),
+        ),
+        wrong(
+            "seal-time-stamp-posing",
+            "The time stamp is over another SHA256SUMS, and the authority's words are lines that name the right hash.",
+            &|_| {
+                let sums = bytes(&mut sealed(), "SHA256SUMS").clone();
+                Stamp::over(b"other sums").posing(&sums).answer()
+            },
+        ),
+        wrong(
+            "seal-time-stamp-by-another-hash",
+            "The imprint of the time stamp is not by SHA-256.",
+            &|stamp| stamp.by_sha384().answer(),
+        ),
+        wrong(
+            "seal-time-stamp-refused",
+            "The authority's answer grants nothing, and its words try to steer a terminal.",
+            &|_| stamping::refusal(),
+        ),
+        wrong(
+            "seal-time-stamp-not-signed",
+            "Nobody signed the time stamp.",
+            &|stamp| stamp.unsigned().answer(),
+        )
+        .unseen_by_the_shell(),
+        wrong(
+            "seal-time-stamp-not-one",
+            "Text stands where a time stamp is due.",
+            &|_| b"time stamp\n".to_vec(),
+        ),
+        wrong(
+            "seal-time-stamp-cut",
+            "The last byte of the time stamp is gone.",
+            &|stamp| edited(stamp, &|bytes| bytes.truncate(bytes.len() - 1)),
+        ),
+        wrong(
+            "seal-time-stamp-grown",
+            "A byte follows the time stamp.",
+            &|stamp| edited(stamp, &|bytes| bytes.push(0)),
+        ),
+        wrong("seal-time-stamp-empty", "It has no bytes.", &|_| Vec::new()),
+        broken(
+            "seal-time-stamp-too-long",
+            &["unreadable"],
+            "The time stamp is longer than 64 KiB.",
+            stamped(sealed(), |stamp| {
+                edited(stamp, &|bytes| bytes.resize((64 << 10) + 1, 0))
+            }),
+        ),
     ]
 }
 

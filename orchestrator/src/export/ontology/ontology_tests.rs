@@ -47,6 +47,7 @@ impl World {
                 sums_sha256: Digest::of(b""),
                 key: Digest::of(b""),
                 objects: 3,
+                time_stamp: None,
             },
             Event::Exported { to: "bag".into() },
         ];

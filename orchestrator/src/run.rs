@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use evidence::CaseId;
 use time::Duration;
+use tokio::time::Instant;
 
 use crate::aws::s3::Bucket;
 use crate::aws::{Account, Caller};
@@ -29,6 +30,8 @@ pub(crate) struct Work<'a> {
     /// By the name of the account and the region.
     suspects: BTreeMap<(String, String), Account>,
     forensic: Option<Account>,
+    /// When something was looked at last.
+    looked: BTreeMap<String, Instant>,
     copier: Copier,
 }
 
@@ -58,6 +61,7 @@ impl<'a> Work<'a> {
             caller,
             suspects: BTreeMap::new(),
             forensic: None,
+            looked: BTreeMap::new(),
         })
     }
 
@@ -102,12 +106,13 @@ impl<'a> Work<'a> {
         Ok(account)
     }
 
-    /// Waits as long as there has to be between two looks.
-    pub(crate) async fn pause(&self) {
-        tokio::time::sleep(std::time::Duration::from_secs(
-            self.config.collect.poll_seconds,
-        ))
-        .await;
+    /// Waits until this may be looked at again; the first time not at all.
+    pub(crate) async fn pause(&mut self, what: &str) {
+        let between = std::time::Duration::from_secs(self.config.collect.poll_seconds);
+        if let Some(last) = self.looked.get(what) {
+            tokio::time::sleep_until(*last + between).await;
+        }
+        self.looked.insert(what.to_owned(), Instant::now());
     }
 
     /// Writes an entry; it is on the disk and in the bucket when this returns.
@@ -144,20 +149,50 @@ impl<'a> Work<'a> {
         )
     }
 
-    /// Does what is due until nothing is; with `follow` false only until all that is left is to wait.
+    /// Does what is due until nothing is; with `follow` false only until all that is left is to wait. Other requests of the case
+    /// than `mine` go on too, but are not waited for. A request that can not go on does not stop the others.
     ///
     /// # Errors
-    /// When AWS refuses something for good: what was done stands in the journal, and the next call goes on from there.
-    pub(crate) async fn until_rest(&mut self, follow: bool) -> Result<(), Failure> {
+    /// Why one of `mine` can not go on: what was done stands in the journal, and the next call goes on from there.
+    pub(crate) async fn until_rest(
+        &mut self,
+        follow: bool,
+        mine: Option<&[String]>,
+    ) -> Result<(), Failure> {
+        let is_mine = |request: &str| mine.is_none_or(|mine| mine.iter().any(|id| id == request));
+        let mut stuck: BTreeMap<String, Failure> = BTreeMap::new();
         self.copy_custody().await?;
         loop {
-            let steps = self.due();
+            let mut steps = self.due();
+            steps.retain(|step| {
+                step.request()
+                    .is_none_or(|request| !stuck.contains_key(request))
+            });
             let waiting = steps.iter().all(Step::is_wait);
-            if steps.is_empty() || (waiting && !follow) {
-                return Ok(());
+            let awaited = follow && steps.iter().filter_map(Step::request).any(is_mine);
+            if steps.is_empty() || (waiting && !awaited) {
+                let mut failures = stuck.into_iter().filter(|(request, _)| is_mine(request));
+                return failures.next().map_or(Ok(()), |(_, failure)| Err(failure));
             }
             for step in steps {
-                self.perform(step).await?;
+                let request = step.request().map(str::to_owned);
+                if request
+                    .as_ref()
+                    .is_some_and(|request| stuck.contains_key(request))
+                {
+                    continue;
+                }
+                let Err(failure) = self.perform(step).await else {
+                    continue;
+                };
+                // Whatever else fails, what is written down has to be in the bucket.
+                self.copy_custody().await?;
+                let Some(request) = request else {
+                    return Err(failure);
+                };
+                self.progress
+                    .say(&format!("request {request} can not go on: {failure}"));
+                stuck.insert(request, failure);
             }
             self.copy_custody().await?;
         }
@@ -196,6 +231,22 @@ pub(crate) async fn evidence_account(config: &Config, caller: &Caller) -> Result
     caller
         .account(&place.account, place.role.as_deref(), &place.region)
         .await
+}
+
+/// Whether what was recorded with a request is what the configuration says now.
+///
+/// # Errors
+/// When it is not: acting elsewhere than the record says would make it false.
+pub(crate) fn same(what: &str, recorded: &str, configured: &str) -> Result<(), Failure> {
+    if recorded == configured {
+        return Ok(());
+    }
+    Err(Failure::new(
+        evidence::Exit::WrongAccount,
+        format!(
+            "{what} was {recorded} when this was asked for, and is {configured} in the configuration now: set it back, or give the request up with `exhibit cancel`"
+        ),
+    ))
 }
 
 fn timing(config: &Config) -> Timing {

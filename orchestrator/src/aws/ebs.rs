@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::primitives::DateTime;
+use aws_sdk_ec2::types::SnapshotState as SnapshotStateOfEc2;
 use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, LockMode, OperationType, ResourceType, SnapshotAttributeName,
     Tag, TagSpecification,
@@ -84,6 +86,23 @@ pub(crate) async fn volumes(
     Ok(found)
 }
 
+fn made(volume: Option<&str>, snapshot: Option<&str>, size: Option<i32>) -> Made {
+    Made {
+        volume: volume.unwrap_or_default().to_owned(),
+        snapshot: snapshot.unwrap_or_default().to_owned(),
+        source: None,
+        started: None,
+        size_gib: gib(size),
+        encrypted: false,
+    }
+}
+
+/// RFC 3339, UTC.
+fn text_of(time: &DateTime) -> Option<String> {
+    let time = time::OffsetDateTime::from_unix_timestamp(time.secs()).ok()?;
+    Some(crate::custody::text_of(time))
+}
+
 /// As policies name a snapshot: without an account.
 fn arn(account: &Account, snapshot: &str) -> String {
     let region = account
@@ -126,11 +145,13 @@ pub(crate) async fn create(
         .await;
     let answer = answer.map_err(|error| Refusal::of(&error, "ec2:CreateSnapshots", "*"))?;
     let made = answer.snapshots().iter().map(|snapshot| Made {
-        volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-        snapshot: snapshot.snapshot_id().unwrap_or_default().to_owned(),
-        source: None,
-        size_gib: gib(snapshot.volume_size()),
         encrypted: snapshot.encrypted().unwrap_or_default(),
+        started: snapshot.start_time().and_then(text_of),
+        ..made(
+            snapshot.volume_id(),
+            snapshot.snapshot_id(),
+            snapshot.volume_size(),
+        )
     });
     Ok(made.collect())
 }
@@ -162,29 +183,26 @@ pub(crate) async fn copy(
     Ok(answer.snapshot_id().unwrap_or_default().to_owned())
 }
 
-/// The account's own snapshots with this tag, but for those that have failed.
+/// The account's own snapshots with this tag.
 ///
 /// # Errors
 /// When EC2 refuses.
 pub(crate) async fn find(account: &Account, tag: (&str, &str)) -> Result<Vec<Made>, Refusal> {
-    let filters = vec![
-        Filter::builder()
-            .name(format!("tag:{}", tag.0))
-            .values(tag.1)
-            .build(),
-        Filter::builder()
-            .name("status")
-            .values("pending")
-            .values("completed")
-            .build(),
-    ];
-    let found = describe(account, filters).await?;
+    let filter = Filter::builder()
+        .name(format!("tag:{}", tag.0))
+        .values(tag.1)
+        .build();
+    let mut found = describe(account, vec![filter]).await?;
+    // Those that failed first: where another was made, it counts.
+    found.sort_by_key(|snapshot| snapshot.state() != Some(&SnapshotStateOfEc2::Error));
     let made = found.iter().map(|snapshot| Made {
-        volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-        snapshot: snapshot.snapshot_id().unwrap_or_default().to_owned(),
-        source: None,
-        size_gib: gib(snapshot.volume_size()),
         encrypted: snapshot.encrypted().unwrap_or_default(),
+        started: snapshot.start_time().and_then(text_of),
+        ..made(
+            snapshot.volume_id(),
+            snapshot.snapshot_id(),
+            snapshot.volume_size(),
+        )
     });
     Ok(made.collect())
 }
@@ -204,6 +222,7 @@ pub(crate) async fn states(
         key: None,
         owner: String::new(),
         full_bytes: None,
+        lock: None,
     };
     let mut states: BTreeMap<String, SnapshotSeen> =
         ids.iter().map(|id| (id.clone(), missing())).collect();
@@ -231,6 +250,7 @@ pub(crate) async fn states(
                 key: snapshot.kms_key_id().map(str::to_owned),
                 owner: snapshot.owner_id().unwrap_or_default().to_owned(),
                 full_bytes: snapshot.full_snapshot_size_in_bytes(),
+                lock: None,
             };
             states.insert(snapshot.snapshot_id().unwrap_or_default().to_owned(), seen);
         }
@@ -276,11 +296,46 @@ pub(crate) async fn lock(
         .await;
     let answer =
         answer.map_err(|error| Refusal::of(&error, "ec2:LockSnapshot", &arn(account, snapshot)))?;
-    let until = answer
+    Ok(answer
         .lock_expires_on()
-        .map(aws_sdk_ec2::primitives::DateTime::secs);
-    let until = until.and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok());
-    Ok(until.map(crate::custody::text_of).unwrap_or_default())
+        .and_then(text_of)
+        .unwrap_or_default())
+}
+
+/// The locks that hold of the account's own snapshots: the state, and until when.
+///
+/// # Errors
+/// When EC2 refuses.
+pub(crate) async fn locks(
+    account: &Account,
+    snapshots: &[String],
+) -> Result<BTreeMap<String, (String, String)>, Refusal> {
+    let mut locks = BTreeMap::new();
+    for few in snapshots.chunks(MAX_VALUES) {
+        let mut request = Client::new(&account.config)
+            .describe_locked_snapshots()
+            .set_snapshot_ids(Some(few.to_vec()));
+        loop {
+            let answer = request.clone().send().await;
+            let answer =
+                answer.map_err(|error| Refusal::of(&error, "ec2:DescribeLockedSnapshots", "*"))?;
+            for it in answer.snapshots() {
+                let state = it
+                    .lock_state()
+                    .map(|state| state.as_str())
+                    .unwrap_or_default();
+                let until = it.lock_expires_on().and_then(text_of).unwrap_or_default();
+                if let Some(id) = it.snapshot_id().filter(|_| state != "expired") {
+                    locks.insert(id.to_owned(), (state.to_owned(), until));
+                }
+            }
+            match answer.next_token() {
+                Some(next) if !next.is_empty() => request = request.next_token(next),
+                _ => break,
+            }
+        }
+    }
+    Ok(locks)
 }
 
 /// Takes a lock off. A snapshot that has none stays as it is.
@@ -288,24 +343,17 @@ pub(crate) async fn lock(
 /// # Errors
 /// When EC2 refuses.
 pub(crate) async fn unlock(account: &Account, snapshot: &str) -> Result<(), Refusal> {
-    let client = Client::new(&account.config);
-    let locked = client
-        .describe_locked_snapshots()
-        .snapshot_ids(snapshot)
+    if locks(account, &[snapshot.to_owned()]).await?.is_empty() {
+        return Ok(());
+    }
+    let answer = Client::new(&account.config)
+        .unlock_snapshot()
+        .snapshot_id(snapshot)
         .send()
         .await;
-    let locked = locked.map_err(|error| Refusal::of(&error, "ec2:DescribeLockedSnapshots", "*"))?;
-    let holds = |state: &str| state != "expired";
-    let is_locked = locked
-        .snapshots()
-        .iter()
-        .any(|it| it.lock_state().is_some_and(|state| holds(state.as_str())));
-    if is_locked {
-        let answer = client.unlock_snapshot().snapshot_id(snapshot).send().await;
-        answer
-            .map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", &arn(account, snapshot)))?;
-    }
-    Ok(())
+    answer
+        .map(|_| ())
+        .map_err(|error| Refusal::of(&error, "ec2:UnlockSnapshot", &arn(account, snapshot)))
 }
 
 /// Lets an account make copies of a snapshot.

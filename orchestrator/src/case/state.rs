@@ -34,6 +34,10 @@ pub struct Seen {
     pub unanswered: BTreeMap<(String, u32), OffsetDateTime>,
     /// Snapshots that EC2 did not know when something was to be done with them, and since when.
     pub unknown: BTreeMap<String, OffsetDateTime>,
+    /// Snapshots that certainly were not made, because EC2 was busy: request and number.
+    pub not_made: BTreeSet<(String, u32)>,
+    /// Until when EC2 is not asked for more.
+    pub busy_until: Option<OffsetDateTime>,
     /// What EC2 says, by snapshot.
     pub snapshots: BTreeMap<String, SnapshotSeen>,
 }
@@ -103,6 +107,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// The request that it is about; none for an entry of the journal.
+    pub fn request(&self) -> Option<&str> {
+        match self {
+            Self::Authorise { request, .. }
+            | Self::Find { request, .. }
+            | Self::Send { request, .. }
+            | Self::Cancel { request, .. }
+            | Self::ReadOutput { request, .. }
+            | Self::Withdraw { request, .. }
+            | Self::Look { request }
+            | Self::Disks { request, .. } => Some(request),
+            Self::Record(_) => None,
+        }
+    }
+
     /// Whether there is nothing to do but to wait.
     pub fn is_wait(&self) -> bool {
         let disks = matches!(

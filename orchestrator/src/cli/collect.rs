@@ -81,7 +81,8 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     }
     let id = request.id.clone();
     work.record(&Event::Requested(Box::new(request))).await?;
-    work.until_rest(!arguments.no_wait).await?;
+    work.until_rest(!arguments.no_wait, Some(std::slice::from_ref(&id)))
+        .await?;
     progress.end();
     resume::ended(global, work.journal.case(), Some(&id))
 }

@@ -261,19 +261,32 @@ fn act_sentence(act: &Act) -> Option<String> {
             until,
             ..
         } => {
-            format!("{volume}: {} is locked until {until} ({mode})", role.word())
+            let until = match until.as_str() {
+                "" => String::new(),
+                until => format!(" until {until}"),
+            };
+            format!("{volume}: {} is locked{until} ({mode})", role.word())
         }
         Act::Verified {
-            volume, snapshot, ..
+            volume,
+            snapshot,
+            lock,
+            until,
+            ..
         } => {
-            format!("{volume}: the copy {snapshot} is finished, its size, key and owner are right")
+            format!(
+                "{volume}: the copy {snapshot} is finished, of the right size, key and owner, and locked until {until} ({lock})"
+            )
         }
         Act::Deleted { volume, snapshot } => {
             format!("{volume}: {snapshot} is deleted, there is a copy")
         }
         Act::Failed { volume, why, .. } => format!("{volume}: {why}"),
         Act::Retried => "what failed is tried again".to_owned(),
-        Act::Making { .. } | Act::Shared { .. } | Act::Unlocked { .. } => return None,
+        Act::GivenUp => "the disks are given up; what is there stays".to_owned(),
+        Act::Making { .. } | Act::Doing { .. } | Act::Shared { .. } | Act::Unlocked { .. } => {
+            return None;
+        }
     })
 }
 

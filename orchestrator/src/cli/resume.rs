@@ -4,9 +4,8 @@ use clap::Args;
 use evidence::{CaseId, Exit};
 
 use super::{Global, snapshot, status};
-use crate::case::{Case, DiskStep, Event, Outcome, Step};
+use crate::case::{Act, Case, DiskStep, Event, Outcome, Step};
 use crate::failure::Failure;
-use crate::run::Work;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -35,7 +34,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         })?;
         return Ok(Exit::Complete);
     }
-    work.until_rest(true).await?;
+    work.until_rest(true, None).await?;
     progress.end();
     ended(global, work.journal.case(), None)
 }
@@ -82,31 +81,50 @@ pub(super) async fn cancel(global: &Global, arguments: &CancelArguments) -> Resu
     let config = global.read_config()?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
-    let open: Vec<String> = open_requests(&work);
+    let open = open_requests(work.journal.case());
     if arguments.dry_run {
-        global.print(&open, |open| {
-            open.iter()
-                .map(|id| format!("cancel request {id}\n"))
-                .collect()
+        let ids: Vec<&String> = open.iter().map(|(id, _)| id).collect();
+        global.print(&ids, |_| {
+            let line = |(id, kind): &(String, Kind)| match kind {
+                Kind::Collection => format!("cancel request {id}\n"),
+                Kind::Disks => format!("give up the disks of request {id}; what is there stays\n"),
+            };
+            open.iter().map(line).collect()
         })?;
         return Ok(Exit::Complete);
     }
-    for request in open {
-        work.record(&Event::CancelAsked { request }).await?;
+    for (request, kind) in open {
+        let event = match kind {
+            Kind::Collection => Event::CancelAsked { request },
+            Kind::Disks => Event::Snapshot {
+                request,
+                act: Act::GivenUp,
+            },
+        };
+        work.record(&event).await?;
     }
-    work.until_rest(true).await?;
+    work.until_rest(true, None).await?;
     progress.end();
     ended(global, work.journal.case(), None)
 }
 
-fn open_requests(work: &Work<'_>) -> Vec<String> {
-    let open = work
-        .journal
-        .case()
+/// What a request is for.
+enum Kind {
+    Collection,
+    Disks,
+}
+
+/// What can be ended.
+fn open_requests(case: &Case) -> Vec<(String, Kind)> {
+    let collections = case
         .requests
         .iter()
         .filter(|requested| !requested.is_done() && !requested.cancelled);
-    open.map(|requested| requested.request.id.clone()).collect()
+    let collections = collections.map(|requested| (requested.request.id.clone(), Kind::Collection));
+    let disks = case.disks.iter().filter(|disks| !disks.is_done());
+    collections
+        .chain(disks.map(|disks| (disks.request.id.clone(), Kind::Disks)))
+        .collect()
 }
 
 /// Tells how the instances of a request, or of all, ended; the exit code says what every one shares.

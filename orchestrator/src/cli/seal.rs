@@ -41,6 +41,13 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     let config = global.read_config()?;
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
+    if work.journal.case().collections.is_empty() {
+        let case = &arguments.case;
+        let message = format!(
+            "{case} has no collection to seal; what was done with its disks stands in its custody"
+        );
+        return Err(Failure::new(Exit::NotACollection, message));
+    }
     let signer = Signer::new(&config, &work.evidence)?;
     check_certificates(&config)?;
     if !arguments.dry_run {

@@ -50,6 +50,7 @@ pub(super) struct DisksSummary {
     forensic_account: String,
     forensic_region: String,
     done: bool,
+    given_up: bool,
     volumes: Vec<DiskSummary>,
     uncovered: Vec<Uncovered>,
 }
@@ -111,7 +112,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     // Nothing is begun when the copies have nowhere to go.
     work.forensic().await?;
     let ids = ordered(&mut work, ids, plans).await?;
-    work.until_rest(!arguments.no_wait).await?;
+    work.until_rest(!arguments.no_wait, Some(&ids)).await?;
     progress.end();
     let summaries: Vec<DisksSummary> = ids
         .iter()
@@ -128,7 +129,7 @@ fn known(case: &Case, instance: &str) -> Option<(String, bool)> {
     let disks = case
         .disks
         .iter()
-        .rfind(|disks| disks.request.instance == instance)?;
+        .rfind(|disks| disks.request.instance == instance && !disks.given_up)?;
     let failed = disks.disks.values().any(Disk::has_failed);
     Some((disks.request.id.clone(), failed))
 }
@@ -223,13 +224,18 @@ impl DisksSummary {
             forensic_account: request.forensic_account.clone(),
             forensic_region: request.forensic_region.clone(),
             done: disks.is_done(),
+            given_up: disks.given_up,
             volumes: disks.disks.values().map(DiskSummary::new).collect(),
             uncovered: request.uncovered.clone(),
         }
     }
 
     pub(super) fn text(&self) -> String {
-        let state = if self.done { "done" } else { "under way" };
+        let state = match (self.given_up, self.done) {
+            (true, _) => "given up",
+            (false, true) => "done",
+            (false, false) => "under way",
+        };
         let mut lines = vec![format!(
             "disks of {} in {} ({}): {state}",
             self.instance, self.account, self.request
@@ -274,11 +280,12 @@ impl DiskSummary {
             size_gib: disk.volume.size_gib,
             state: match (
                 &disk.failure,
-                disk.is_safe(),
+                disk.is_copied(),
                 disk.stages.keys().next_back(),
             ) {
-                (Some(_), ..) => "failed",
-                (None, true, _) => "copied",
+                // What can not be tidied up afterwards is a problem, and no failure of the copy.
+                (_, true, _) => "copied",
+                (Some(_), false, _) => "failed",
                 (None, false, Some(role)) => role.word(),
                 (None, false, None) => "waiting",
             },
@@ -305,6 +312,7 @@ pub(super) fn exit(summaries: &[DisksSummary]) -> Exit {
     codes.dedup();
     let all_failed = volumes.iter().all(|volume| volume.state == "failed");
     match codes.as_slice() {
+        [] if summaries.iter().any(|summary| summary.given_up) => Exit::Partial,
         [] => Exit::Complete,
         [code] if all_failed => {
             let mut exits = Exit::ALL.iter().copied();

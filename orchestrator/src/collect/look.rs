@@ -11,9 +11,8 @@ use crate::run::Work;
 /// # Errors
 /// When SSM or S3 refuses.
 pub(crate) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
-    if !work.seen.looked.insert(request.to_owned()) {
-        work.pause().await;
-    }
+    work.seen.looked.insert(request.to_owned());
+    work.pause(request).await;
     let account = work.suspects_of(request).await?;
     let commands: Vec<String> = work
         .requested(request)?

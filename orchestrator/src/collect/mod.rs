@@ -10,7 +10,7 @@ pub(crate) use targets::{Targets, find, resolve};
 
 use crate::aws::ssm;
 use crate::failure::Failure;
-use crate::run::Work;
+use crate::run::{Work, same};
 
 /// Asks SSM to end commands.
 ///
@@ -33,7 +33,16 @@ impl Work<'_> {
     /// The account of a request's instances.
     async fn suspects_of(&mut self, request: &str) -> Result<crate::aws::Account, Failure> {
         let request = &self.requested(request)?.request;
-        let (name, region) = (request.account.clone(), request.region.clone());
+        let (name, region, id) = (
+            request.account.clone(),
+            request.region.clone(),
+            request.account_id.clone(),
+        );
+        same(
+            &format!("accounts.{name}.id"),
+            &id,
+            &self.config.account(Some(&name))?.1.id,
+        )?;
         self.suspects(&name, &region).await
     }
 

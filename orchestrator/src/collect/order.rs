@@ -179,9 +179,7 @@ fn comment(work: &Work<'_>, request: &str, batch: usize) -> String {
 /// When SSM refuses.
 pub(crate) async fn find(work: &mut Work<'_>, request: &str, batch: usize) -> Result<(), Failure> {
     let key = (request.to_owned(), batch);
-    if work.seen.lookups.contains_key(&key) {
-        work.pause().await;
-    }
+    work.pause(&format!("{request}/{batch}")).await;
     let account = work.suspects_of(request).await?;
     // SSM's clock and ours may differ.
     let since = work.requested(request)?.asked - time::Duration::hours(1);

@@ -106,8 +106,8 @@ pub(crate) async fn export(
 }
 
 fn something(case: &Case) -> Result<(), Failure> {
-    if case.collections.is_empty() {
-        let message = format!("the case {} has no collection to export", case.id);
+    if case.collections.is_empty() && case.disks.is_empty() {
+        let message = format!("the case {} has nothing to export", case.id);
         return Err(Failure::new(Exit::NotACollection, message));
     }
     Ok(())

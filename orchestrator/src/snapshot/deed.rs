@@ -33,10 +33,18 @@ pub(super) async fn perform(
         .snapshot(role)
         .ok_or_else(|| Failure::internal(format!("{volume} has no snapshot to do this with")))?;
     let (volume, snapshot) = (volume.to_owned(), snapshot.to_owned());
+    if disk.doing != Some(deed) {
+        let act = Act::Doing {
+            volume: volume.clone(),
+            deed,
+            snapshot: snapshot.clone(),
+        };
+        work.acted(request, act).await?;
+    }
     match act(work, request, role, deed, volume.clone(), snapshot.clone()).await? {
         Ok(act) => work.acted(request, act).await,
-        Err(refusal) if work.too_early(&snapshot, &refusal) => {
-            work.pause().await;
+        Err(refusal) if refusal.is_throttling() || work.too_early(&snapshot, &refusal) => {
+            work.pause(&snapshot).await;
             Ok(())
         }
         Err(mut refusal) => {

@@ -1,7 +1,9 @@
 //! Looking at the snapshots that EC2 is making.
 
+use std::collections::BTreeMap;
+
 use crate::aws::ebs;
-use crate::case::Role;
+use crate::case::{Role, SnapshotState};
 use crate::failure::Failure;
 use crate::run::Work;
 
@@ -10,9 +12,7 @@ use crate::run::Work;
 /// # Errors
 /// When EC2 refuses.
 pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failure> {
-    if !work.seen.looked.insert(request.to_owned()) {
-        work.pause().await;
-    }
+    work.pause(request).await;
     let disks = work.disks(request)?.clone();
     let suspects = disks.awaited(&[Role::Original, Role::Shareable]);
     if !suspects.is_empty() {
@@ -24,9 +24,22 @@ pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failu
     let copies = disks.awaited(&[Role::Copy]);
     if !copies.is_empty() {
         let account = work.account_of(request, Role::Copy).await?;
-        work.seen
-            .snapshots
-            .extend(ebs::states(&account, &copies).await?);
+        let mut states = ebs::states(&account, &copies).await?;
+        let finished = states
+            .iter()
+            .filter(|(_, seen)| seen.state == SnapshotState::Completed);
+        let finished: Vec<String> = finished.map(|(id, _)| id.clone()).collect();
+        let locks = if finished.is_empty() {
+            BTreeMap::new()
+        } else {
+            ebs::locks(&account, &finished).await?
+        };
+        for (id, lock) in locks {
+            if let Some(seen) = states.get_mut(&id) {
+                seen.lock = Some(lock);
+            }
+        }
+        work.seen.snapshots.extend(states);
     }
     work.progress.snapshots(work.disks(request)?, &work.seen);
     Ok(())

@@ -2,6 +2,8 @@
 
 use evidence::Exit;
 
+use time::Duration;
+
 use crate::aws::ebs::{self, Label};
 use crate::aws::{Account, Refusal};
 use crate::case::{Act, Disks, Made, Role};
@@ -19,6 +21,9 @@ const BUSY: [&str; 3] = [
     "ResourceLimitExceeded",
 ];
 
+/// Time for which a busy EC2 is asked for no more.
+const BREATH: Duration = Duration::seconds(30);
+
 /// Makes snapshots that certainly are not there.
 ///
 /// # Errors
@@ -31,22 +36,26 @@ pub(super) async fn make(
 ) -> Result<(), Failure> {
     let account = work.account_of(request, role).await?;
     let disks = work.disks(request)?.clone();
-    let key = match key(work, &disks, role) {
+    let kms_key = match key(work, &disks, role) {
         Ok(key) => key,
         Err(refusal) => return work.gave_up(request, &volumes, (role, None), refusal).await,
     };
     let number = announced(&disks, role, &volumes).unwrap_or(disks.number);
-    let act = Act::Making {
-        role,
-        number,
-        volumes: volumes.clone(),
-        key: key.clone(),
-    };
-    work.acted(request, act).await?;
-    work.seen.made.remove(&(request.to_owned(), number));
+    let key = (request.to_owned(), number);
+    // What was announced and certainly not made is announced already.
+    if !work.seen.not_made.remove(&key) {
+        let act = Act::Making {
+            role,
+            number,
+            volumes: volumes.clone(),
+            key: kms_key.clone(),
+        };
+        work.acted(request, act).await?;
+    }
+    work.seen.made.remove(&key);
     let label = label(work, &disks, role, number, &volumes);
     let source = source(&disks, role, &volumes).filter(|_| role != Role::Original);
-    let made = match &key {
+    let made = match &kms_key {
         None => originals(&account, &disks, &volumes, &label).await,
         Some(key) => copy(&account, &disks, role, &volumes, key, &label).await,
     };
@@ -63,23 +72,29 @@ pub(super) async fn make(
             .await
         }
         // They may be there: `making` stands in the journal, so they are looked for.
+        Err(refusal) if !refusal.is_certain() => {
+            work.progress
+                .say(&format!("to be looked for: {}", refusal.failure));
+            work.seen.unanswered.insert(key, crate::clock::now());
+            Ok(())
+        }
         Err(refusal)
-            if is_open(&refusal)
+            if is_busy(&refusal)
                 || source.is_some_and(|(_, source, _)| work.too_early(&source, &refusal)) =>
         {
             work.progress
                 .say(&format!("to be tried again: {}", refusal.failure));
-            let key = (request.to_owned(), number);
-            work.seen.unanswered.insert(key, crate::clock::now());
+            work.seen.not_made.insert(key);
+            work.seen.busy_until = Some(crate::clock::now() + BREATH);
             Ok(())
         }
         Err(refusal) => work.gave_up(request, &volumes, (role, None), refusal).await,
     }
 }
 
-/// Whether they may be there all the same, or can be made in a while.
-fn is_open(refusal: &Refusal) -> bool {
-    !refusal.is_certain() || refusal.is_throttling() || BUSY.contains(&refusal.code.as_str())
+/// Whether EC2 has made nothing, and will in a while.
+fn is_busy(refusal: &Refusal) -> bool {
+    refusal.is_throttling() || BUSY.contains(&refusal.code.as_str())
 }
 
 /// The number under which these were announced before, in vain.
@@ -166,6 +181,7 @@ async fn copy(
         volume,
         snapshot,
         source: Some(source),
+        started: None,
         size_gib,
         encrypted: true,
     }])
@@ -217,9 +233,7 @@ fn making(request: &str, number: u32) -> String {
 /// When EC2 refuses.
 pub(super) async fn find(work: &mut Work<'_>, request: &str, number: u32) -> Result<(), Failure> {
     let key = (request.to_owned(), number);
-    if work.seen.made.contains_key(&key) {
-        work.pause().await;
-    }
+    work.pause(&making(request, number)).await;
     let disks = work.disks(request)?.clone();
     let announced =
         |disk: &&crate::case::Disk| disk.stages.values().any(|stage| stage.number == number);

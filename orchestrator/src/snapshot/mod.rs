@@ -15,7 +15,7 @@ use time::Duration;
 use crate::aws::{Account, Refusal};
 use crate::case::{Act, Deed, DiskStep, Disks, Event, Role};
 use crate::failure::Failure;
-use crate::run::Work;
+use crate::run::{Work, same};
 
 /// Time in which all of EC2 knows a snapshot that was made, or shared; AWS states no bound.
 const KNOWN_WITHIN: Duration = Duration::minutes(5);
@@ -46,12 +46,25 @@ impl Work<'_> {
 
     /// The account that has the snapshots in this role.
     async fn account_of(&mut self, request: &str, role: Role) -> Result<Account, Failure> {
+        let request = self.disks(request)?.request.clone();
         if role == Role::Copy {
+            let place = self.config.forensic()?;
+            same(
+                "forensic.account",
+                &request.forensic_account,
+                &place.account,
+            )?;
+            same("forensic.region", &request.forensic_region, &place.region)?;
             return self.forensic().await;
         }
-        let request = &self.disks(request)?.request;
-        let (name, region) = (request.account.clone(), request.region.clone());
-        self.suspects(&name, &region).await
+        let name = &request.account;
+        let (_, entry) = self.config.account(Some(name))?;
+        same(
+            &format!("accounts.{name}.id"),
+            &request.account_id,
+            &entry.id,
+        )?;
+        self.suspects(name, &request.region).await
     }
 
     async fn acted(&mut self, request: &str, act: Act) -> Result<(), Failure> {

@@ -429,6 +429,82 @@ fn a_snapshot_that_ec2_does_not_know_yet_is_waited_for() {
 }
 
 #[test]
+fn disks_that_can_not_go_on_stop_nothing_else_and_can_be_given_up() {
+    let Some(disks) = Disks::start() else { return };
+    let mut disks = disks;
+    let instance = disks.bench.instance(&[], |runner| runner);
+    let bench = &disks.bench;
+    bench.open("IR-7");
+    let arguments = disks.arguments("IR-7");
+    bench
+        .run(&[&arguments[..], &["--no-wait"]].concat())
+        .expect(0);
+    // The forensic account lets nobody look any more.
+    let denied = CloudFault::Status(403, "UnauthorizedOperation", "You are not authorized.");
+    let looks = |call: &Call| call.is("ec2", "DescribeSnapshots") || call.is("ec2", "CopySnapshot");
+    bench.cloud.fault(usize::MAX, looks, denied);
+    let collected = bench.run(&["collect", "--case", "IR-7", "--instance", &instance]);
+    let collected = collected.expect(0);
+    assert!(collected.stderr.contains("can not go on"), "{collected:#?}");
+    assert_eq!(bench.events("IR-7", "ended")[0]["outcome"], "received");
+    bench.run(&["resume", "IR-7"]).expect(40);
+
+    let plan = bench.run(&["cancel", "IR-7", "--dry-run"]).expect(0).json();
+    assert_eq!(plan.as_array().unwrap().len(), 1);
+    let ended = bench.run(&["cancel", "IR-7"]).expect(3).json();
+    assert_eq!(ended["disks"][0]["given_up"], true);
+    bench.cloud.heal();
+    let made = bench.cloud.snapshots().len();
+    bench.run(&["resume", "IR-7"]).expect(3);
+    assert_eq!(bench.cloud.snapshots().len(), made);
+    // Asked for again, it is another set.
+    bench.run(&arguments).expect(0);
+    assert_eq!(disks.of("IR-7", FORENSIC).len(), 4);
+}
+
+#[test]
+fn a_configuration_that_changed_in_between_is_not_followed_silently() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    bench.open("IR-7");
+    let arguments = disks.arguments("IR-7");
+    bench
+        .run(&[&arguments[..], &["--no-wait"]].concat())
+        .expect(0);
+    let path = bench.path("exhibit.toml");
+    let right = fs::read_to_string(&path).unwrap();
+    fs::write(&path, right.replace(FORENSIC, "444444444444")).unwrap();
+    let ended = bench.run(&["resume", "IR-7"]).expect(39);
+    let told = ended.stderr.contains(FORENSIC) && ended.stderr.contains("444444444444");
+    assert!(told, "{ended:#?}");
+    fs::write(&path, right).unwrap();
+    bench.run(&["resume", "IR-7"]).expect(0);
+    disks.assert_copied("IR-7", "with the configuration of before");
+}
+
+#[test]
+fn a_case_with_disks_alone_can_be_exported_and_has_nothing_to_seal() {
+    let Some(disks) = Disks::start() else { return };
+    let bench = &disks.bench;
+    bench.open("IR-7");
+    bench.run(&disks.arguments("IR-7")).expect(0);
+    let ended = bench.run(&["seal", "IR-7"]).expect(22);
+    assert!(ended.stderr.contains("no collection to seal"), "{ended:#?}");
+    bench
+        .run(&["case", "export", "IR-7", "--to", "bag"])
+        .expect(0);
+    let records = fs::read_dir(bench.path("bag/data/custody"))
+        .unwrap()
+        .count();
+    assert_eq!(records, bench.journal("IR-7").len());
+    let told = fs::read_to_string(bench.path("bag/case.jsonld")).unwrap();
+    assert!(
+        told.contains(&disks.instance),
+        "the instance is an object of the acts"
+    );
+}
+
+#[test]
 fn bad_input_is_told_before_anything_is_made() {
     let Some(disks) = Disks::start() else { return };
     let bench = &disks.bench;

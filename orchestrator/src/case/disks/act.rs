@@ -111,7 +111,13 @@ pub enum Act {
         number: u32,
         snapshots: Vec<Made>,
     },
-    /// Nobody can delete it before that time.
+    /// Something is about to be done with one that is there.
+    Doing {
+        volume: String,
+        deed: Deed,
+        snapshot: String,
+    },
+    /// Nobody can delete it before that time. While EC2 is making it, the days have not begun to count.
     Locked {
         volume: String,
         role: Role,
@@ -134,6 +140,9 @@ pub enum Act {
         key: String,
         /// Bytes of all blocks that were ever written, as EC2 counts them.
         full_bytes: Option<i64>,
+        /// The lock that it had then: its state, and until when.
+        lock: String,
+        until: String,
     },
     /// The original may be deleted again: there is a copy.
     Unlocked { volume: String, snapshot: String },
@@ -151,6 +160,8 @@ pub enum Act {
     },
     /// The responder wants what failed to be tried again.
     Retried,
+    /// The responder wants no more of it. What is there stays there.
+    GivenUp,
 }
 
 /// A snapshot that was made.
@@ -160,6 +171,8 @@ pub struct Made {
     pub snapshot: String,
     /// The snapshot that it is a copy of.
     pub source: Option<String>,
+    /// The moment that it is of, by EC2: RFC 3339, UTC.
+    pub started: Option<String>,
     pub size_gib: u32,
     pub encrypted: bool,
 }

@@ -25,6 +25,7 @@ pub struct Disks {
     pub disks: BTreeMap<String, Disk>,
     /// The number of the next `Making`.
     pub number: u32,
+    pub given_up: bool,
 }
 
 /// How far a volume is.
@@ -33,6 +34,8 @@ pub struct Disk {
     pub volume: Volume,
     pub stages: BTreeMap<Role, Stage>,
     pub done: BTreeSet<Deed>,
+    /// What is being done now, or was when a process ended.
+    pub doing: Option<Deed>,
     /// Why its way has ended before its end.
     pub failure: Option<Failed>,
     /// What was given up without ending its way: the lock of the original.
@@ -68,15 +71,15 @@ impl Disks {
                 .map(|volume| (volume.id.clone(), Disk::new(volume.clone())))
                 .collect(),
             number: 0,
+            given_up: false,
             request,
         }
     }
 
     /// Whether nothing is left to do, and nothing can be done without being asked.
     pub fn is_done(&self) -> bool {
-        self.disks
-            .values()
-            .all(|disk| disk.failure.is_some() || disk.is_safe())
+        let mut disks = self.disks.values();
+        self.given_up || disks.all(|disk| disk.failure.is_some() || disk.is_safe())
     }
 
     /// The last snapshot of each volume that is not at its end, where it has one of these roles: what EC2 has to be asked
@@ -117,6 +120,9 @@ impl Disks {
                 number,
                 snapshots,
             } => self.made(role, number, snapshots, time),
+            Act::Doing { volume, deed, .. } => {
+                self.disks.get_mut(&volume)?.doing = Some(deed);
+            }
             Act::Locked { volume, role, .. } => {
                 let deed = if role == Role::Copy {
                     Deed::LockCopy
@@ -143,28 +149,33 @@ impl Disks {
                     why,
                 };
                 let disk = self.disks.get_mut(&volume)?;
+                disk.doing = None;
                 match deed {
                     Some(Deed::LockOriginal) => disk.loss = Some(failed),
                     _ => disk.failure = Some(failed),
                 }
             }
             Act::Retried => self.disks.values_mut().for_each(Disk::retry),
+            Act::GivenUp => self.given_up = true,
         }
         Some(())
     }
 
     fn did(&mut self, volume: &str, deed: Deed) -> Option<()> {
-        self.disks.get_mut(volume)?.done.insert(deed);
+        let disk = self.disks.get_mut(volume)?;
+        disk.done.insert(deed);
+        disk.doing = None;
         Some(())
     }
 
     fn made(&mut self, role: Role, number: u32, snapshots: Vec<Made>, time: OffsetDateTime) {
+        let shares = self.request.forensic_account != self.request.account_id;
         for made in snapshots {
             // Whatever is attached is in the set, also what was attached after the request.
             let disk = self
                 .disks
                 .entry(made.volume.clone())
-                .or_insert_with(|| Disk::unplanned(&made));
+                .or_insert_with(|| Disk::unplanned(&made, shares));
             if role == Role::Original {
                 disk.volume.size_gib = made.size_gib;
             }
@@ -199,20 +210,21 @@ impl Disk {
             volume,
             stages: BTreeMap::new(),
             done: BTreeSet::new(),
+            doing: None,
             failure: None,
             loss: None,
         }
     }
 
     /// Of a volume that nobody asked for. What is not known of its key is assumed for the worst.
-    fn unplanned(made: &Made) -> Self {
+    fn unplanned(made: &Made, shares: bool) -> Self {
         Self::new(Volume {
             id: made.volume.clone(),
             device: String::new(),
             root: false,
             size_gib: made.size_gib,
             key: None,
-            reencrypt: made.encrypted,
+            reencrypt: made.encrypted && shares,
         })
     }
 
@@ -230,7 +242,12 @@ impl Disk {
         }
     }
 
-    /// Whether the copy is there, whole and locked, and nothing is left over.
+    /// Whether the copy is there, compared and locked.
+    pub fn is_copied(&self) -> bool {
+        self.done.contains(&Deed::LockCopy) && self.done.contains(&Deed::Verify)
+    }
+
+    /// Whether the copy is there, compared and locked, and nothing is left over.
     pub fn is_safe(&self) -> bool {
         let last = match (
             self.volume.reencrypt,
@@ -240,9 +257,7 @@ impl Disk {
             (false, true) => Deed::UnlockOriginal,
             (false, false) => Deed::Verify,
         };
-        self.done.contains(&Deed::LockCopy)
-            && self.done.contains(&Deed::Verify)
-            && self.done.contains(&last)
+        self.is_copied() && self.done.contains(&last)
     }
 
     /// Whether something failed that can be tried again. An original does without a lock once there is a copy.
@@ -261,7 +276,10 @@ impl Disk {
         let spoiled = match failed.deed {
             None => failed.role,
             Some(Deed::Verify) => Role::Copy,
-            Some(_) => return,
+            Some(deed) => {
+                self.done.remove(&deed);
+                return;
+            }
         };
         self.stages.remove(&spoiled);
         if spoiled == Role::Copy {

@@ -18,6 +18,8 @@ pub struct SnapshotSeen {
     pub owner: String,
     /// Bytes of all blocks that were ever written.
     pub full_bytes: Option<i64>,
+    /// Its lock, where it was asked for: the state, and until when.
+    pub lock: Option<(String, String)>,
 }
 
 /// How far a snapshot is.
@@ -49,13 +51,16 @@ enum Due {
     Make(Role),
     Find(u32),
     Do(Deed),
-    Record(Act),
+    Record(Box<Act>),
     /// For EC2.
     Time,
 }
 
 /// The steps that are due for the disks of one request. None: they are at rest.
 pub(in super::super) fn steps(disks: &Disks, seen: &Seen, now: OffsetDateTime) -> Vec<Step> {
+    if disks.given_up {
+        return Vec::new();
+    }
     let view = View { disks, seen, now };
     let (mut certain, mut originals, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let mut waits = false;
@@ -69,8 +74,8 @@ pub(in super::super) fn steps(disks: &Disks, seen: &Seen, now: OffsetDateTime) -
             Ok(()) => {}
             Err(Due::Time) => waits = true,
             // All volumes of a set say the same.
-            Err(Due::Record(act)) if certain.contains(&act) => {}
-            Err(Due::Record(act)) => certain.push(act),
+            Err(Due::Record(act)) if certain.contains(&*act) => {}
+            Err(Due::Record(act)) => certain.push(*act),
             Err(Due::Make(Role::Original)) => originals.push(volume),
             Err(Due::Make(role)) => steps.push(DiskStep::Make {
                 role,
@@ -158,26 +163,33 @@ impl View<'_> {
 
     /// Whether a snapshot was made.
     fn made(&self, disk: &Disk, role: Role) -> Result<(), Due> {
+        let make = || match self.seen.busy_until {
+            Some(until) if self.now < until => Due::Time,
+            _ => Due::Make(role),
+        };
         let Some(stage) = disk.stages.get(&role) else {
-            return Err(Due::Make(role));
+            return Err(make());
         };
         if stage.snapshot.is_some() {
             return Ok(());
         }
         let key = (self.disks.request.id.clone(), stage.number);
+        if self.seen.not_made.contains(&key) {
+            return Err(make());
+        }
         // A call can take longer than what it made takes to show up: the time counts from the end of the call.
         let unanswered = self.seen.unanswered.get(&key).copied();
         let since = unanswered.map_or(stage.since, |ended| ended.max(stage.since));
         let patience_ends = self.now - since > CONSISTENCY;
         let found = self.seen.made.get(&key);
         Err(match found.map(Vec::as_slice) {
-            Some([]) if patience_ends => Due::Make(role),
+            Some([]) if patience_ends => make(),
             Some([_, ..]) if patience_ends || self.all_found(stage, role) => {
-                Due::Record(Act::Made {
+                Due::Record(Box::new(Act::Made {
                     role,
                     number: stage.number,
                     snapshots: found.cloned().unwrap_or_default(),
-                })
+                }))
             }
             _ => Due::Find(stage.number),
         })
@@ -225,25 +237,28 @@ impl View<'_> {
         let stage = disk.stages.get(&Role::Copy).ok_or(Due::Make(Role::Copy))?;
         let id = stage.snapshot.as_ref().ok_or(Due::Time)?;
         let seen = self.seen.snapshots.get(id).ok_or(Due::Time)?;
-        let size = disk.volume.size_gib;
-        let wrong = if seen.size_gib != size {
-            format!("the copy has {} GiB, the volume {size}", seen.size_gib)
-        } else if seen.key != stage.key {
-            let found = seen.key.as_deref().unwrap_or("no key");
-            format!(
-                "the copy is encrypted with {found}, not with {}",
-                stage.key.as_deref().unwrap_or("none")
-            )
-        } else if seen.owner != self.disks.request.forensic_account {
-            format!("the copy belongs to account {}", seen.owner)
-        } else {
-            return Err(Due::Record(Act::Verified {
-                volume: disk.volume.id.clone(),
-                snapshot: id.clone(),
-                size_gib: size,
+        let Some(wrong) = self.unlike(disk, stage, seen) else {
+            let (volume, snapshot) = (disk.volume.id.clone(), id.clone());
+            let Some((lock, until)) = seen.lock.clone() else {
+                // It was locked before it was looked at.
+                let why = "its lock is gone: somebody has taken it off".to_owned();
+                return Err(failed(
+                    disk,
+                    Role::Copy,
+                    Some(Deed::LockCopy),
+                    Exit::Altered,
+                    why,
+                ));
+            };
+            return Err(Due::Record(Box::new(Act::Verified {
+                volume,
+                snapshot,
+                size_gib: seen.size_gib,
                 key: stage.key.clone().unwrap_or_default(),
                 full_bytes: seen.full_bytes,
-            }));
+                lock,
+                until,
+            })));
         };
         Err(failed(
             disk,
@@ -252,6 +267,26 @@ impl View<'_> {
             Exit::Altered,
             wrong,
         ))
+    }
+
+    /// In what a copy is not what it has to be.
+    fn unlike(&self, disk: &Disk, stage: &Stage, seen: &SnapshotSeen) -> Option<String> {
+        let size = disk.volume.size_gib;
+        if seen.size_gib != size {
+            return Some(format!(
+                "the copy has {} GiB, the volume {size}",
+                seen.size_gib
+            ));
+        }
+        if seen.key != stage.key {
+            let found = seen.key.as_deref().unwrap_or("no key");
+            let wanted = stage.key.as_deref().unwrap_or("none");
+            return Some(format!(
+                "the copy is encrypted with {found}, not with {wanted}"
+            ));
+        }
+        let other = seen.owner != self.disks.request.forensic_account;
+        other.then(|| format!("the copy belongs to account {}", seen.owner))
     }
 }
 
@@ -264,13 +299,13 @@ fn deed(disk: &Disk, deed: Deed) -> Result<(), Due> {
 }
 
 fn failed(disk: &Disk, role: Role, deed: Option<Deed>, exit: Exit, why: String) -> Due {
-    Due::Record(Act::Failed {
+    Due::Record(Box::new(Act::Failed {
         volume: disk.volume.id.clone(),
         role,
         deed,
         code: exit.word().to_owned(),
         why,
-    })
+    }))
 }
 
 #[cfg(test)]

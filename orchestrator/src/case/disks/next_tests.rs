@@ -170,6 +170,7 @@ impl World {
                     if it.seen.state == SnapshotState::Pending {
                         it.seen.state = SnapshotState::Completed;
                     }
+                    it.seen.lock = it.locked.then(|| ("governance".into(), "2027".into()));
                     seen.snapshots.insert(it.id.clone(), it.seen.clone());
                 }
                 Ok(())
@@ -238,6 +239,13 @@ impl World {
             Deed::LockCopy | Deed::Verify => Role::Copy,
         };
         let snapshot = disks.disks[&volume].snapshot(role).unwrap().to_owned();
+        if disks.disks[&volume].doing != Some(deed) {
+            self.act(Act::Doing {
+                volume: volume.clone(),
+                deed,
+                snapshot: snapshot.clone(),
+            })?;
+        }
         let no_lock = self.no_lock;
         let it = self
             .snapshots
@@ -338,6 +346,7 @@ fn copy() -> SnapshotSeen {
         key: Some(KEY.into()),
         owner: FORENSIC.into(),
         full_bytes: None,
+        lock: None,
     }
 }
 
@@ -347,6 +356,7 @@ impl There {
             volume: self.volume.clone(),
             snapshot: self.id.clone(),
             source: None,
+            started: None,
             size_gib: 8,
             encrypted: self.seen.key.is_some(),
         }
@@ -478,6 +488,7 @@ fn the_lock_of_an_original_is_tried_again_while_there_is_no_copy() {
         volume: volume.into(),
         snapshot: format!("snap-{volume}"),
         source: None,
+        started: None,
         size_gib: 8,
         encrypted: false,
     };
@@ -567,6 +578,73 @@ fn a_copy_of_another_size_key_or_owner_is_not_taken() {
 }
 
 #[test]
+fn a_copy_whose_lock_was_taken_off_is_named_and_locked_again_on_request() {
+    let mut world = World::new();
+    world.left = (1..).find(|left| {
+        let mut other = World {
+            left: Some(*left),
+            ..World::new()
+        };
+        let _ = other.process();
+        other.of(Role::Copy).iter().any(|copy| copy.locked)
+    });
+    world.left = world.left.map(|left| left + 1);
+    let _ = world.process();
+    let locked = world.snapshots.iter_mut();
+    locked
+        .filter(|it| it.role == Role::Copy)
+        .for_each(|it| it.locked = false);
+    world.left = None;
+    world.process().unwrap();
+    let disks = world.disks().disks;
+    let failure = disks.values().find_map(|disk| disk.failure.as_ref());
+    let failure = failure.unwrap();
+    assert!(failure.why.contains("lock is gone"), "{failure:?}");
+    world.act(Act::Retried).unwrap();
+    world.process().unwrap();
+    world.assert_whole("locked again");
+}
+
+#[test]
+fn a_busy_ec2_is_left_alone_for_a_while_and_nothing_is_announced_again() {
+    let mut world = World::new();
+    let volumes = vec!["vol-a".to_owned(), "vol-b".to_owned()];
+    let role = Role::Original;
+    world
+        .act(Act::Making {
+            role,
+            number: 0,
+            volumes: volumes.clone(),
+            key: None,
+        })
+        .unwrap();
+    let mut seen = Seen::default();
+    seen.not_made.insert(("0a0b0c0d".into(), 0));
+    seen.busy_until = Some(world.now + Duration::seconds(30));
+    let waits = steps(&world.disks(), &seen, world.now);
+    assert!(
+        waits.iter().all(Step::is_wait) && !waits.is_empty(),
+        "{waits:?}"
+    );
+    let later = steps(&world.disks(), &seen, world.now + Duration::minutes(1));
+    let step = DiskStep::Make { role, volumes };
+    let request = "0a0b0c0d".into();
+    assert_eq!(
+        later,
+        [Step::Disks { request, step }],
+        "it is certain: nothing is looked for"
+    );
+}
+
+#[test]
+fn what_is_given_up_is_at_rest() {
+    let mut world = World::new();
+    world.act(Act::GivenUp).unwrap();
+    assert!(world.disks().is_done());
+    assert_eq!(steps(&world.disks(), &Seen::default(), world.now), []);
+}
+
+#[test]
 fn a_snapshot_that_somebody_deletes_is_named() {
     let mut world = World::new();
     let mut seen = Seen::default();
@@ -612,6 +690,7 @@ fn volumes_that_come_and_go_between_the_request_and_the_call_are_told_apart() {
         volume: volume.into(),
         snapshot: format!("snap-of-{volume}"),
         source: None,
+        started: None,
         size_gib: 4,
         encrypted,
     };

@@ -21,6 +21,8 @@ type History = (Custody, Case);
 pub(crate) struct Copy {
     /// What is wrong with the custody, sorted.
     pub(crate) problems: Vec<String>,
+    /// `<host>/<collection>` of each that the custody knows and that is not there.
+    pub(crate) absent: Vec<String>,
     /// `<host>/<collection>`, and what its verification found.
     pub(crate) collections: Vec<(String, Report)>,
 }
@@ -28,7 +30,8 @@ pub(crate) struct Copy {
 impl Copy {
     /// The worst that was found.
     pub(crate) fn exit(&self) -> Exit {
-        let custody = self.problems.iter().map(|_| Exit::Altered);
+        let custody = self.problems.iter().chain(&self.absent);
+        let custody = custody.map(|_| Exit::Altered);
         let reports = self.collections.iter();
         crate::verify::worst(custody.chain(reports.map(|(_, report)| report.verdict.exit())))
     }
@@ -55,7 +58,7 @@ pub(crate) fn examine_sealed(
 /// Verifies a copy; `trusted` is the key by which the collection at a place has to be sealed, if it has to be.
 ///
 /// # Errors
-/// When it holds no collection, or something that is none.
+/// When it holds neither a collection nor the custody of disks, or something that is no collection.
 pub(crate) fn examine<'a>(
     folder: &Path,
     trusted: &dyn Fn(&str) -> Option<&'a PublicKey>,
@@ -80,7 +83,9 @@ pub(crate) fn examine<'a>(
         }
         reports.push((place, report));
     }
-    if reports.is_empty() {
+    let case = custody.as_ref().map(|(_, case)| case);
+    // A case can be about disks alone.
+    if reports.is_empty() && case.is_none_or(|case| case.disks.is_empty()) {
         return Err(Failure::new(
             Exit::NotACollection,
             format!(
@@ -91,9 +96,23 @@ pub(crate) fn examine<'a>(
     }
     problems.sort_unstable();
     Ok(Copy {
+        absent: case.map_or_else(Vec::new, |case| absent(case, &reports)),
         problems,
         collections: reports,
     })
+}
+
+/// Collections of the custody that a copy lacks.
+fn absent(case: &Case, reports: &[(String, Report)]) -> Vec<String> {
+    let has = |place: &str| reports.iter().any(|(there, _)| there == place);
+    let places = case
+        .collections
+        .keys()
+        .filter_map(|prefix| prefix.split_once('/'));
+    places
+        .filter(|(_, place)| !has(place))
+        .map(|(_, place)| place.to_owned())
+        .collect()
 }
 
 /// Whether the custody up to a seal is another than the seal states. What came after it has only its own chain.

@@ -34,6 +34,7 @@ pub(super) fn value(copy: &Copy) -> Map<String, Value> {
         .collect();
     Map::from_iter([
         ("custody_problems".to_owned(), json!(copy.problems)),
+        ("absent".to_owned(), json!(copy.absent)),
         ("collections".to_owned(), Value::Array(collections)),
     ])
 }
@@ -42,8 +43,11 @@ pub(super) fn value(copy: &Copy) -> Map<String, Value> {
 pub(super) fn text(copy: &Copy) -> String {
     let custody = copy.problems.iter();
     let custody = custody.map(|problem| format!("custody: problem: {problem}\n"));
+    let absent = copy.absent.iter();
+    let absent = absent.map(|place| format!("{place}: absent, though the custody knows it\n"));
     let collections = copy.collections.iter();
     custody
+        .chain(absent)
         .chain(collections.map(|(place, report)| lines(place, report)))
         .collect()
 }

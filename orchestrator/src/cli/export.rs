@@ -62,21 +62,16 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         ("folder".to_owned(), json!(folder.display().to_string())),
         ("payload_files".to_owned(), exported.files.into()),
         ("payload_bytes".to_owned(), exported.bytes.into()),
-        ("result".to_owned(), exported.exit().word().into()),
-        ("absent".to_owned(), json!(exported.absent)),
+        ("result".to_owned(), exported.copy.exit().word().into()),
         ("not_exported".to_owned(), json!(exported.fetched.strange)),
     ]);
     global.print(&value, |_| text(arguments, &exported))?;
-    Ok(exported.exit())
+    Ok(exported.copy.exit())
 }
 
 fn text(arguments: &Arguments, exported: &export::Exported) -> String {
-    let absent = exported.absent.iter();
-    let absent: String = absent
-        .map(|place| format!("{place}: altered, nothing of it is in the bucket\n"))
-        .collect();
     format!(
-        "{}{absent}the bag {} is finished: {} files, {}\n",
+        "{}the bag {} is finished: {} files, {}\n",
         copy::text(&exported.copy),
         arguments.to.display(),
         exported.files,

@@ -36,18 +36,8 @@ pub(crate) struct Plan {
 pub(crate) struct Exported {
     pub(crate) fetched: Fetched,
     pub(crate) copy: Copy,
-    /// `<host>/<collection>` of each that the journal knows and the bucket has nothing of.
-    pub(crate) absent: Vec<String>,
     pub(crate) files: usize,
     pub(crate) bytes: u64,
-}
-
-impl Exported {
-    /// The worst that was found.
-    pub(crate) fn exit(&self) -> Exit {
-        let absent = self.absent.iter().map(|_| Exit::Altered);
-        crate::verify::worst(absent.chain([self.copy.exit()]))
-    }
 }
 
 /// What [`export`] would do, without doing it.
@@ -83,7 +73,6 @@ pub(crate) async fn export(
     ));
     let case = work.journal.case();
     let copy = copy::examine_sealed(case, &data, key)?;
-    let absent = absent(case, &copy);
     let meter = work.progress.meter("bytes hashed", fetched.bytes);
     let payload = bag::payload(folder, &fetched.keys, &|done| meter.at(done))?;
     unchanged(&copy, &payload)?;
@@ -95,9 +84,8 @@ pub(crate) async fn export(
         payload: &payload,
     };
     bag::write(folder, bag::ONTOLOGY, |out| ontology::write(&told, out))?;
-    bag::finish(folder, &ended(work, &copy, &absent, &payload), &payload)?;
+    bag::finish(folder, &ended(work, &copy, &payload), &payload)?;
     Ok(Exported {
-        absent,
         files: payload.len(),
         bytes: payload.iter().map(|entry| entry.bytes).sum(),
         copy,
@@ -111,17 +99,6 @@ fn something(case: &Case) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotACollection, message));
     }
     Ok(())
-}
-
-/// Collections of the journal that the copy lacks.
-fn absent(case: &Case, copy: &Copy) -> Vec<String> {
-    let has = |place: &str| copy.collections.iter().any(|(there, _)| there == place);
-    let places = case.collections.keys();
-    places
-        .filter_map(|prefix| prefix.split_once('/'))
-        .filter(|(_, place)| !has(place))
-        .map(|(_, place)| place.to_owned())
-        .collect()
 }
 
 /// What was verified has to be what the bag lists.
@@ -165,7 +142,7 @@ fn begun(work: &Work<'_>) -> Info {
     ]
 }
 
-fn ended(work: &Work<'_>, copy: &Copy, absent: &[String], payload: &[Entry]) -> Info {
+fn ended(work: &Work<'_>, copy: &Copy, payload: &[Entry]) -> Info {
     let case = work.journal.case();
     let records = work.journal.records();
     let bytes: u64 = payload.iter().map(|entry| entry.bytes).sum();
@@ -183,7 +160,8 @@ fn ended(work: &Work<'_>, copy: &Copy, absent: &[String], payload: &[Entry]) -> 
     ]);
     let collections = copy.collections.iter();
     let verdicts = collections.map(|(place, report)| format!("{place}: {}", words(report)));
-    let absent = absent
+    let absent = copy
+        .absent
         .iter()
         .map(|place| format!("{place}: altered, nothing of it is in the bucket"));
     info.extend(verdicts.chain(absent).map(|text| ("Exhibit-Verdict", text)));

@@ -78,6 +78,7 @@ impl World {
             case: Case::of(custody.records()).unwrap(),
             custody,
             copy: Copy {
+                absent: Vec::new(),
                 problems: vec![HOSTILE.into()],
                 collections: vec![(place.clone(), report)],
             },

@@ -10,7 +10,12 @@ use std::process::Command;
 
 fn answer(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exhibit"));
-    let output = command.args(arguments).output().unwrap();
+    // Else the terminal's, or the test's.
+    let output = command
+        .args(arguments)
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
@@ -49,5 +54,46 @@ fn help_manual_and_completions_know_each_command() {
 fn a_command_line_that_means_nothing_ends_with_2() {
     for wrong in [&[][..], &["--no-such-option"], &["no-such-command"]] {
         assert_eq!(answer(wrong).0, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn each_argument_says_what_it_is_and_no_line_is_wider_than_a_hundred() {
+    for command in [
+        "doctor",
+        "case open",
+        "case show",
+        "case export",
+        "case release",
+        "collect",
+        "snapshot",
+        "resume",
+        "cancel",
+        "status",
+        "verify",
+        "seal",
+        "fetch",
+    ] {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let (code, help) = answer(&arguments);
+        assert_eq!(code, Some(0), "{help}");
+        assert!(
+            help.contains("\nOptions of every command:\n"),
+            "{command}: {help}"
+        );
+        let described = |line: &str| {
+            let (_, rest) = line.trim_start().split_once("  ").unwrap_or_default();
+            !rest.trim().is_empty()
+        };
+        let starts = ["  <CASE>", "  [CASE]", "      --", "  -h"];
+        let text = help.split("\nExamples:").next().unwrap_or_default();
+        for line in text.lines() {
+            let is_argument = starts.iter().any(|start| line.starts_with(start));
+            assert!(!is_argument || described(line), "{command}: {line}");
+        }
+        // The usage is not broken.
+        let mut wide = help.lines().filter(|line| !line.starts_with("Usage:"));
+        assert!(wide.all(|line| line.len() <= 100), "{command}: {help}");
     }
 }

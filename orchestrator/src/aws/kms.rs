@@ -12,6 +12,9 @@ use crate::failure::Failure;
 /// Longest message that KMS signs as it is (KMS API reference, Sign, Message).
 const MAX_RAW: usize = 4096;
 
+/// The key of EBS in an account whose administrators never chose one: EC2 shares no snapshot that is under it.
+pub(crate) const DEFAULT_OF_EBS: &str = "alias/aws/ebs";
+
 /// The public half of `key`, DER.
 ///
 /// # Errors

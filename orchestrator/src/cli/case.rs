@@ -25,7 +25,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct OpenArguments {
-    /// Name of the investigation: letters, digits, dots, dashes, underscores
+    /// The case, such as IR-7: letters, digits, dots, dashes, underscores
     case: CaseId,
     /// Why: an alert, a ticket
     #[arg(long, value_name = "TEXT")]
@@ -37,6 +37,7 @@ pub(super) struct OpenArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
+    /// The case, such as IR-7
     case: CaseId,
 }
 

@@ -22,6 +22,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("target").required(true))]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     #[arg(long)]
     case: CaseId,
     /// Instance id; may be given more than once

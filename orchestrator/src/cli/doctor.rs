@@ -9,7 +9,15 @@ use super::place::Place;
 use crate::failure::Failure;
 use crate::preflight::{self, Check, Light};
 
+const EXAMPLES: &str = "\
+Examples:
+  The bucket, the keys, and every account:
+    exhibit doctor
+  And whether a collection on an instance would work, and what it would take:
+    exhibit doctor --account production --instance i-0123456789abcdef0";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,

@@ -23,6 +23,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Folder that becomes the bag: new, empty, or an unfinished bag of this case
     #[arg(long, value_name = "DIR")]

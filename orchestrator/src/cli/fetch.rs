@@ -15,8 +15,16 @@ use crate::fetch;
 use crate::run::Work;
 use crate::seal;
 
+const EXAMPLES: &str = "\
+Examples:
+  exhibit fetch IR-7 --to ./IR-7
+  Then, on any machine, without network:
+    exhibit verify --offline ./IR-7 --key pubkey.pem";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Folder that gets the copy: custody/ and <host>/<collection>/. What is there with the right bytes stays
     #[arg(long, value_name = "DIR")]

@@ -52,23 +52,26 @@ Examples:
     exhibit case export IR-7 --to ./IR-7.bag
 
 Every command can be ended at any moment: `exhibit resume` goes on from where it was.
-Exit codes: 0 done, 2 usage, 3 partial, 11 to 22 bucket and evidence, 30 to 45 instances, cases and accounts.
-docs/operations.md has a row for each.";
+Exit codes: 0 done, 2 usage, 3 partial, 10 to 22 bucket and evidence, 30 to 46 instances, cases,
+accounts. docs/operations.md has a row for each.";
+
+/// Over what all commands take.
+const HEADING: &str = "Options of every command";
 
 /// What all commands take.
 #[derive(Clone, Debug, Args)]
 struct Global {
     /// The configuration
-    #[arg(long, global = true, value_name = "FILE", default_value = config::FILE)]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE", default_value = config::FILE)]
     config: PathBuf,
     /// JSON on standard output, and JSON lines of progress on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     json: bool,
     /// Nothing on standard error but errors
-    #[arg(long, global = true, conflicts_with = "json")]
+    #[arg(long, global = true, help_heading = HEADING, conflicts_with = "json")]
     quiet: bool,
-    /// Who works on the case, for the record [default: the user's name]
-    #[arg(long, global = true, value_name = "NAME", env = "EXHIBIT_OPERATOR")]
+    /// Who works on the case [default: the user's name]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "NAME", env = "EXHIBIT_OPERATOR", hide_env_values = true)]
     operator: Option<String>,
 }
 
@@ -85,7 +88,7 @@ enum Command {
     Collect(Box<collect::Arguments>),
     /// Copy the disks of instances into the forensic account, and lock the copies
     Snapshot(snapshot::Arguments),
-    /// Go on with what was begun
+    /// Go on with what was begun, until all has ended: for disks that can be hours
     Resume(resume::Arguments),
     /// End what is under way; what has arrived stays usable
     Cancel(resume::CancelArguments),

@@ -8,10 +8,10 @@ use crate::failure::Failure;
 /// What each command that asks suspects takes.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Place {
-    /// Account of the configuration
+    /// The account, by its name in the configuration
     #[arg(long, value_name = "NAME")]
     pub(super) account: Option<String>,
-    /// Region of the instances, if it is another than the account's in the configuration
+    /// Region of the instances, if not the account's in the configuration
     #[arg(long, value_name = "REGION")]
     pub(super) region: Option<String>,
 }

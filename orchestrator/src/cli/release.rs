@@ -18,6 +18,7 @@ Locks of snapshots are not touched, they end by themselves.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Who is responsible for the evidence from now on
     #[arg(long, value_name = "TEXT")]

@@ -7,16 +7,32 @@ use super::{Global, snapshot, status};
 use crate::case::{Act, Case, DiskStep, Event, Outcome, Step};
 use crate::failure::Failure;
 
+const EXAMPLES: &str = "\
+Examples:
+  exhibit resume IR-7
+  exhibit resume IR-7 --dry-run
+
+It follows until all has ended: for disks that can be hours. End it at any moment, and say it again.";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Print what is due, as the journal alone tells it, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
 
+const CANCEL_EXAMPLES: &str = "\
+Examples:
+  exhibit cancel IR-7
+  exhibit cancel IR-7 --dry-run";
+
 #[derive(Debug, Args)]
+#[command(after_help = CANCEL_EXAMPLES)]
 pub(super) struct CancelArguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Print what would be done, and do nothing
     #[arg(long)]

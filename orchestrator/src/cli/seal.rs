@@ -11,8 +11,16 @@ use crate::failure::Failure;
 use crate::seal::{self, Signer};
 use crate::verify::{self, worst};
 
+const EXAMPLES: &str = "\
+Examples:
+  exhibit seal IR-7 --dry-run
+  exhibit seal IR-7
+  exhibit seal IR-7 --deep";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Read every byte before
     #[arg(long)]

@@ -23,6 +23,7 @@ Said again of the same instance, it goes on with what is unfinished and tries ag
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     #[arg(long)]
     case: CaseId,
     /// Instance id; may be given more than once

@@ -16,8 +16,16 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::run;
 
+const EXAMPLES: &str = "\
+Examples:
+  exhibit status IR-7
+  exhibit status IR-7 --watch
+  exhibit status IR-7 --offline --json";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The case, such as IR-7
     case: CaseId,
     /// Look again and again, until all has ended
     #[arg(long)]

@@ -24,7 +24,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The case; with --offline, of the copy
+    /// The case, such as IR-7; not needed with --offline
     #[arg(required_unless_present = "offline")]
     case: Option<CaseId>,
     /// Read every byte

@@ -1,8 +1,10 @@
 //! What `exhibit snapshot` needs, where `[forensic]` is configured: rights on snapshots, and keys that can be used.
 
-use super::Table;
-use crate::aws::permission;
+use super::instance::Suspects;
+use super::{Light, Table};
+use crate::aws::permission::disks::{self as permission, Asked};
 use crate::aws::{Account, Caller, kms};
+use crate::case::Volume;
 use crate::config::Config;
 use crate::snapshot;
 
@@ -18,6 +20,8 @@ pub(super) async fn forensic(config: &Config, caller: &Caller, table: &mut Table
     {
         Ok(account) => {
             table.good(what, format!("{} in {}", account.id, place.region));
+            let asked = permission::of_copies(&account, snapshot::TAG, &place.key).await;
+            rights(what, "may copy", &asked, table);
             key(&account, "forensic account: key", &place.key, table).await;
         }
         Err(failure) => table.failed(what, &failure),
@@ -30,19 +34,80 @@ pub(super) async fn suspects(config: &Config, account: &Account, name: &str, tab
         return;
     };
     let what = format!("account {name}");
-    let asked = permission::to_snapshot(account, &forensic.account, snapshot::TAG).await;
-    let note = match asked.len() {
-        1 => {
-            "; not asked, because there is no snapshot of exhibit's to ask about: ec2:CopySnapshot, \
-             ec2:ModifySnapshotAttribute, ec2:LockSnapshot"
-        }
-        _ => "",
-    };
-    table.permissions(&what, "may snapshot", &asked, note);
     let entry = config.accounts.get(name);
-    if let Some(arn) = entry.and_then(|entry| entry.snapshot_key.as_ref()) {
+    let snapshot_key = entry.and_then(|entry| entry.snapshot_key.as_deref());
+    let tag = snapshot::TAG;
+    let asked = permission::of_originals(account, tag, &forensic.account, snapshot_key).await;
+    rights(&what, "may snapshot", &asked, table);
+    if let Some(arn) = snapshot_key {
         key(account, &format!("{what}: snapshot_key"), arn, table).await;
     }
+}
+
+fn rights(place: &str, what: &str, it: &Asked, table: &mut Table) {
+    let note = match it.not_asked {
+        [] => String::new(),
+        left => format!(
+            "; not asked, because no snapshot of exhibit's was found to ask about: {}",
+            left.join(", ")
+        ),
+    };
+    table.permissions(place, what, &it.asked, &note);
+}
+
+/// An instance: whether snapshots of its volumes may be made.
+pub(super) async fn instance(suspects: &Suspects<'_>, what: &str, id: &str, table: &mut Table) {
+    if suspects.config.forensic.is_some() {
+        let asked = permission::to_snapshot_instance(suspects.account, id).await;
+        table.permissions(what, "may snapshot", &[asked], "");
+    }
+}
+
+/// The account's default key, where snapshots under it would have to be shared; none when it does not matter.
+pub(super) async fn default_key(suspects: &Suspects<'_>, table: &mut Table) -> Option<String> {
+    let forensic = suspects.config.forensic.as_ref()?;
+    if forensic.account == suspects.entry.id {
+        return None;
+    }
+    match kms::arn_of(suspects.account, kms::DEFAULT_OF_EBS).await {
+        Ok(key) => key,
+        Err(refusal) => {
+            let what = format!("account {}: default key of EBS", suspects.name);
+            table.failed(&what, &refusal.failure);
+            None
+        }
+    }
+}
+
+/// Volumes under the default key, which another account gets only by way of a key that can be shared.
+pub(super) fn shareable(
+    suspects: &Suspects<'_>,
+    what: &str,
+    volumes: &[Volume],
+    table: &mut Table,
+) {
+    let bound: Vec<&str> = volumes
+        .iter()
+        .filter(|volume| volume.reencrypt)
+        .map(|volume| volume.id.as_str())
+        .collect();
+    if bound.is_empty() || suspects.entry.snapshot_key.is_some() {
+        return;
+    }
+    table.add(
+        Light::Red,
+        &format!("{what}: snapshot_key"),
+        format!(
+            "none, and under the account's default key, which can not be shared: {}",
+            bound.join(", ")
+        ),
+        &format!(
+            "set accounts.{}.snapshot_key to the ARN of a customer key in {} whose policy lets account {} use it",
+            suspects.name,
+            suspects.entry.region,
+            suspects.config.forensic.as_ref().map_or("", |it| &it.account),
+        ),
+    );
 }
 
 /// EC2 takes a copy under a key that is no use, and fails it in the end.

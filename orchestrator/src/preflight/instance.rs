@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::estimate::{Estimate, memory_of};
 use super::kernel::{self, Modules};
-use super::{Light, Table, way};
+use super::{Light, Table, disks, way};
 use crate::aws::ec2::{self, Instance};
 use crate::aws::ssm::Managed;
-use crate::aws::{Account, ebs, inventory, network, permission};
+use crate::aws::{Account, ebs, inventory, network};
+use crate::case::Volume;
 use crate::collect::{self, Targets};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// The architectures that there is an agent for, as EC2 names them.
 const ARCHITECTURES: [&str; 2] = ["x86_64", "arm64"];
@@ -18,7 +19,9 @@ const ARCHITECTURES: [&str; 2] = ["x86_64", "arm64"];
 pub(super) struct Suspects<'a> {
     pub(super) config: &'a Config,
     pub(super) account: &'a Account,
-    pub(super) region: &'a str,
+    /// Of the configuration.
+    pub(super) name: &'a str,
+    pub(super) entry: &'a config::Account,
     pub(super) modules: Option<&'a Modules>,
 }
 
@@ -31,6 +34,7 @@ pub(super) async fn check(suspects: &Suspects<'_>, targets: &Targets, table: &mu
         table.failed(&format!("instance {instance}"), failure);
     }
     let types = memory_of_types(suspects.account, &resolved.instances).await;
+    let default_key = disks::default_key(suspects, table).await;
     let mut estimate = Estimate::default();
     for instance in &resolved.instances {
         let what = format!("instance {}", instance.id);
@@ -40,12 +44,12 @@ pub(super) async fn check(suspects: &Suspects<'_>, targets: &Targets, table: &mu
         }
         ways(suspects, &what, instance, table).await;
         kernels(suspects, &what, instance, table).await;
-        if suspects.config.forensic.is_some() {
-            let asked = permission::to_snapshot_instance(suspects.account, &instance.id).await;
-            table.permissions(&what, "may snapshot", &[asked], "");
-        }
-        let volumes = volumes(suspects.account, &what, instance, table).await;
-        estimate.add(memory_of(&types, &instance.instance_type), volumes);
+        disks::instance(suspects, &what, &instance.id, table).await;
+        let key = default_key.as_deref();
+        let volumes = volumes(suspects.account, &what, instance, key, table).await;
+        disks::shareable(suspects, &what, &volumes, table);
+        let gib = volumes.iter().map(|it| u64::from(it.size_gib)).sum();
+        estimate.add(memory_of(&types, &instance.instance_type), gib);
     }
     one_agent(&resolved.instances, table);
     table.good("estimate", estimate.text(suspects.config.cost.as_ref()));
@@ -113,7 +117,7 @@ async fn ways(suspects: &Suspects<'_>, what: &str, instance: &Instance, table: &
         Err(refusal) => return table.unknown(&to_s3, &refusal.failure),
     };
     let bucket = &suspects.config.evidence.region;
-    let near = bucket == suspects.region;
+    let near = *bucket == suspects.entry.region;
     let way = way::to_s3(&network, instance.public, near);
     let to_do = match near {
         true => format!(
@@ -122,7 +126,7 @@ async fn ways(suspects: &Suspects<'_>, what: &str, instance: &Instance, table: &
         ),
         false => format!(
             "the bucket is in {bucket}, where no endpoint of this VPC leads: add a NAT gateway, or use a bucket in {}",
-            suspects.region
+            suspects.entry.region
         ),
     };
     let found = match &way {
@@ -165,12 +169,19 @@ async fn kernels(suspects: &Suspects<'_>, what: &str, instance: &Instance, table
     }
 }
 
-async fn volumes(account: &Account, what: &str, instance: &Instance, table: &mut Table) -> u64 {
-    match ebs::volumes(account, instance, None).await {
-        Ok(volumes) => volumes.iter().map(|it| u64::from(it.size_gib)).sum(),
+/// For the estimate and its keys: whoever may not ask gets none.
+async fn volumes(
+    account: &Account,
+    what: &str,
+    instance: &Instance,
+    default_key: Option<&str>,
+    table: &mut Table,
+) -> Vec<Volume> {
+    match ebs::volumes(account, instance, default_key).await {
+        Ok(volumes) => volumes,
         Err(refusal) => {
             table.unknown(&format!("{what}: volumes"), &refusal.failure);
-            0
+            Vec::new()
         }
     }
 }

@@ -149,7 +149,8 @@ pub(crate) async fn check(
             let suspects = instance::Suspects {
                 config,
                 account: &account,
-                region: &entry.region,
+                name,
+                entry,
                 modules: modules.as_ref(),
             };
             instance::check(&suspects, targets, &mut table).await;

@@ -228,14 +228,26 @@ impl Bench {
         id
     }
 
-    /// Makes snapshots of an instance in the suspects' account, past `exhibit`.
-    pub fn snapshot(&self, instance: &str) {
+    /// Makes snapshots of an instance in the account of this access key, past `exhibit`.
+    pub fn snapshot_as(&self, key: &str, instance: &str) {
         let body = format!(
             "Action=CreateSnapshots&Version=2016-11-15&InstanceSpecification.InstanceId={instance}\
              &TagSpecification.1.ResourceType=snapshot&TagSpecification.1.Tag.1.Key=exhibit%3Amaking\
              &TagSpecification.1.Tag.1.Value=x"
         );
-        let response = self.send("AKIASUSPECTS", "us-east-1", "ec2", &[], body.as_bytes());
+        self.ec2_as(key, &body);
+    }
+
+    /// Locks a snapshot for a day, past `exhibit`.
+    pub fn lock_as(&self, key: &str, snapshot: &str, mode: &str) {
+        let body = format!(
+            "Action=LockSnapshot&Version=2016-11-15&SnapshotId={snapshot}&LockMode={mode}&LockDuration=1"
+        );
+        self.ec2_as(key, &body);
+    }
+
+    fn ec2_as(&self, key: &str, body: &str) {
+        let response = self.send(key, "us-east-1", "ec2", &[], body.as_bytes());
         assert_eq!(response.status, 200, "{}", response.text());
     }
 

@@ -53,7 +53,15 @@ fn what_is_missing_is_red_with_what_to_do_and_green_once_it_is_there() {
 /// Every call of `exhibit` so far was a question, a dry run, or for a session that is thrown away.
 #[track_caller]
 pub fn only_asked(bench: &Bench) {
-    let asks = ["Describe", "Get", "List", "GET ", "HEAD ", "AssumeRole"];
+    let asks = [
+        "Describe",
+        "Get",
+        "List",
+        "Lookup",
+        "GET ",
+        "HEAD ",
+        "AssumeRole",
+    ];
     for call in bench.cloud.calls() {
         let own = SETUP.contains(&call.operation.as_str()) && !dry(&call);
         let asked = asks.iter().any(|verb| call.operation.starts_with(verb));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use exhibit_tests::rig::cloud::{CloudFault, Instance, Script};
+use exhibit_tests::rig::cloud::{Call, CloudFault, Instance, Script, Volume, VolumeKey};
 use serde_json::{Value, json};
 
 use super::bench::KEY;
@@ -61,6 +61,9 @@ fn a_permission_that_is_missing_is_red_with_the_statement_that_allows_it() {
     for (service, operation, what) in [
         ("ec2", "DescribeInstanceTypes", "account web"),
         ("ec2", "DescribeSnapshots", "account web"),
+        ("ec2", "DescribeSnapshots", "forensic account"),
+        ("ec2", "DescribeLockedSnapshots", "account web"),
+        ("cloudtrail", "LookupEvents", "account web"),
         ("ec2", "CreateSnapshots", &format!("instance {instance}")),
         ("ssm", "ListCommands", "account web"),
         ("ssm", "GetCommandInvocation", "account web"),
@@ -92,39 +95,126 @@ fn a_permission_that_is_missing_is_red_with_the_statement_that_allows_it() {
     assert_eq!(create, "ec2:CreateSnapshots");
     // Without a snapshot there is nothing to ask about.
     let snapshot = found(&report, "account web: may snapshot");
-    assert!(snapshot.contains("not asked"), "{snapshot}");
+    assert!(
+        snapshot.contains("not asked") && snapshot.contains("ec2:DeleteSnapshot"),
+        "{snapshot}"
+    );
+    let copy = found(&report, "forensic account: may copy");
+    assert!(
+        copy.starts_with("ec2:DescribeSnapshots; not asked"),
+        "{copy}"
+    );
     only_asked(&bench);
     assert!(bench.cloud.snapshots().is_empty());
 }
 
+/// What may be done with originals, when all is allowed.
+const ORIGINALS: &str = "ec2:DescribeSnapshots, ec2:DescribeLockedSnapshots, cloudtrail:LookupEvents, \
+     ec2:CopySnapshot, ec2:ModifySnapshotAttribute, ec2:LockSnapshot, ec2:UnlockSnapshot, ec2:DeleteSnapshot";
+/// And with copies.
+const COPIES: &str = "ec2:DescribeSnapshots, ec2:CopySnapshot, ec2:LockSnapshot";
+
+/// A snapshot of exhibit's in the suspects' account, and one in the account for copies; their ids.
+fn snapshots(bench: &Bench) -> [String; 2] {
+    bench.cloud.access_key("AKIAFORENSIC", FORENSIC);
+    bench.cloud.snapshot_polls(0);
+    [("AKIASUSPECTS", SUSPECTS), ("AKIAFORENSIC", FORENSIC)].map(|(key, account)| {
+        bench.snapshot_as(key, &bench.cloud.run_instance(account, &[]));
+        let all = bench.cloud.snapshots();
+        all.last().expect("a snapshot").id.clone()
+    })
+}
+
 #[test]
-fn with_a_snapshot_there_copies_shares_and_locks_are_asked_about() {
+fn with_a_snapshot_there_each_act_on_it_is_asked_about() {
     let Some(bench) = Bench::start() else { return };
-    let instance = bench.cloud.run_instance(SUSPECTS, &[]);
-    assert!(!has(&doctor(&bench, &[]), "account web: may snapshot"));
-    forensic(&bench);
-    bench.snapshot(&instance);
-    let before = bench.cloud.snapshots().len();
-    let line = "account web: ec2:ModifySnapshotAttribute";
-    bench.cloud.fault(
-        1,
-        |call| call.is("ec2", "ModifySnapshotAttribute"),
-        unauthorized(),
-    );
-    let report = bench.run(&["doctor"]).expect(43).json();
-    assert_eq!(light(&report, line).0, "red");
     let report = doctor(&bench, &[]);
-    assert!(!has(&report, line));
-    let all =
-        "ec2:DescribeSnapshots, ec2:CopySnapshot, ec2:ModifySnapshotAttribute, ec2:LockSnapshot";
-    assert_eq!(found(&report, "account web: may snapshot"), all);
+    assert!(!has(&report, "account web: may snapshot") && !has(&report, "forensic account"));
+    forensic(&bench);
+    snapshots(&bench);
+    for (place, operation) in [
+        ("account web", "CopySnapshot"),
+        ("account web", "ModifySnapshotAttribute"),
+        ("account web", "LockSnapshot"),
+        ("account web", "UnlockSnapshot"),
+        ("account web", "DeleteSnapshot"),
+        ("forensic account", "CopySnapshot"),
+        ("forensic account", "LockSnapshot"),
+    ] {
+        let account = match place {
+            "account web" => SUSPECTS,
+            _ => FORENSIC,
+        };
+        let meant = move |call: &Call| call.is("ec2", operation) && call.account == account;
+        bench.cloud.fault(1, meant, unauthorized());
+        let report = bench.run(&["doctor"]).expect(43).json();
+        let line = format!("{place}: ec2:{operation}");
+        assert_eq!(light(&report, &line).0, "red", "{line}");
+        bench.cloud.heal();
+    }
+    let report = doctor(&bench, &[]);
+    assert_eq!(found(&report, "account web: may snapshot"), ORIGINALS);
+    assert_eq!(found(&report, "forensic account: may copy"), COPIES);
     let snapshots = bench.cloud.snapshots();
-    assert_eq!(snapshots.len(), before);
+    assert_eq!(snapshots.len(), 2);
     assert!(
         snapshots
             .iter()
             .all(|it| it.shared.is_empty() && it.lock.is_none())
     );
+}
+
+#[test]
+fn a_lock_of_the_snapshot_that_is_asked_about_denies_nothing() {
+    let Some(bench) = Bench::start() else { return };
+    forensic(&bench);
+    let [original, copy] = snapshots(&bench);
+    bench.lock_as("AKIASUSPECTS", &original, "governance");
+    bench.lock_as("AKIAFORENSIC", &copy, "compliance");
+    let report = doctor(&bench, &[]);
+    assert_eq!(found(&report, "account web: may snapshot"), ORIGINALS);
+    assert_eq!(found(&report, "forensic account: may copy"), COPIES);
+}
+
+#[test]
+fn a_volume_under_the_default_key_needs_one_that_can_be_shared() {
+    let Some(mut bench) = Bench::start() else {
+        return;
+    };
+    let instance = bench.instance(&[], |runner| runner);
+    let volume = Volume::new(SUSPECTS, &instance, "/dev/sdf", VolumeKey::Default);
+    let volume = bench.cloud.volume(&volume);
+    let line = format!("instance {instance}: snapshot_key");
+    let arguments = ["--instance", instance.as_str()];
+    // Without an account for copies no snapshot is made.
+    assert!(!has(&doctor(&bench, &arguments), &line));
+    let own = fs::read_to_string(bench.path("exhibit.toml")).unwrap();
+    forensic(&bench);
+    let report = bench.run(&["doctor", "--instance", &instance]);
+    let report = report.expect(43).json();
+    let (colour, to_do) = light(&report, &line);
+    assert!(
+        colour == "red" && to_do.contains("accounts.web.snapshot_key"),
+        "{to_do}"
+    );
+    assert!(found(&report, &line).ends_with(&format!(": {volume}")));
+    let denied = CloudFault::Status(400, "AccessDeniedException", "no");
+    bench
+        .cloud
+        .fault(usize::MAX, |call| call.is("kms", "DescribeKey"), denied);
+    let report = doctor(&bench, &arguments);
+    let statement = r#""Action":"kms:DescribeKey""#;
+    assert!(found(&report, "account web: default key of EBS").contains(statement));
+    bench.cloud.heal();
+    let key = bench.cloud.key(SUSPECTS);
+    bench.configure_section("accounts.web", &format!("snapshot_key = \"{key}\""));
+    assert!(!has(&doctor(&bench, &arguments), &line));
+    only_asked(&bench);
+    // Nothing has to be shared with the same account.
+    let lines = format!("account = \"{SUSPECTS}\"\nregion = \"us-east-1\"\nkey = \"{key}\"");
+    fs::write(bench.path("exhibit.toml"), own).unwrap();
+    bench.configure_section("forensic", &lines);
+    assert!(!has(&doctor(&bench, &arguments), &line));
 }
 
 /// Names an account for copies, with a key; its ARN.
@@ -265,7 +355,7 @@ fn a_way_to_s3_is_looked_for_in_the_routes() {
     ]);
     let report = doctor(&bench, &arguments);
     assert_eq!(light(&report, &line("HTTPS out")).0, "amber");
-    let denied = |call: &exhibit_tests::rig::cloud::Call| call.is("ec2", "DescribeRouteTables");
+    let denied = |call: &Call| call.is("ec2", "DescribeRouteTables");
     bench.cloud.fault(1, denied, unauthorized());
     let report = doctor(&bench, &arguments);
     let (colour, to_do) = light(&report, &line("way to S3"));

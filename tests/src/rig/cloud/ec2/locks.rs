@@ -139,6 +139,7 @@ impl Snapshots {
     }
 
     pub(super) fn describe_locked(&mut self, call: &Call, form: &Form) -> Answer {
+        dry_run(form)?;
         let ids = form.list("SnapshotId");
         for id in &ids {
             self.own(call, id)?;

@@ -1,14 +1,12 @@
 //! Whether the caller may do what `exhibit` does, asked with calls that change nothing: EC2's and KMS's `DryRun`, and
-//! SSM's questions. What can not be asked so is not asked: SSM has no dry run.
+//! questions to SSM and CloudTrail. What can not be asked so is not asked: SSM has no dry run.
 
-use aws_sdk_ec2::types::{
-    InstanceSpecification, LockMode, OperationType, Snapshot, SnapshotAttributeName,
-};
+pub(crate) mod disks;
+
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use evidence::Exit;
 
-use super::ec2::filter;
 use super::{Account, Refusal};
 use crate::failure::Failure;
 
@@ -119,87 +117,6 @@ pub(crate) async fn to_collect(account: &Account) -> Vec<Permission> {
             &["InvocationDoesNotExist", "InvalidCommandId"],
         ),
     ]
-}
-
-/// What `snapshot` does with snapshots of this account, which it shares with the account `with`. All but the first
-/// need a snapshot with `tag` to ask about, because a policy may allow them on no other; without one they are not in
-/// the answer.
-pub(crate) async fn to_snapshot(account: &Account, with: &str, tag: &str) -> Vec<Permission> {
-    let client = aws_sdk_ec2::Client::new(&account.config);
-    let describe = client
-        .describe_snapshots()
-        .owner_ids("self")
-        .filters(filter("tag-key", &[tag.to_owned()]))
-        .max_results(5);
-    let dry = describe.clone().dry_run(true).send().await;
-    let mut asked = vec![Permission::of(dry, "ec2:DescribeSnapshots", "*", &[])];
-    let found = describe.send().await.ok();
-    // One that may be shared, if there is one: EC2 refuses to share those under the account's default key.
-    let plain = |it: &&Snapshot| it.encrypted() == Some(false);
-    let snapshots = found.as_ref().map(|it| it.snapshots()).unwrap_or_default();
-    let usable = snapshots.iter().find(plain).or(snapshots.first());
-    let Some(id) = usable.and_then(|it| it.snapshot_id()) else {
-        return asked;
-    };
-    let region = account.config.region().map(ToString::to_string);
-    asked.push(Permission::of(
-        client
-            .copy_snapshot()
-            .source_snapshot_id(id)
-            .set_source_region(region)
-            .dry_run(true)
-            .send()
-            .await,
-        "ec2:CopySnapshot",
-        "*",
-        &[],
-    ));
-    asked.push(Permission::of(
-        client
-            .modify_snapshot_attribute()
-            .snapshot_id(id)
-            .attribute(SnapshotAttributeName::CreateVolumePermission)
-            .operation_type(OperationType::Add)
-            .user_ids(with)
-            .dry_run(true)
-            .send()
-            .await,
-        "ec2:ModifySnapshotAttribute",
-        "*",
-        &[],
-    ));
-    asked.push(Permission::of(
-        client
-            .lock_snapshot()
-            .snapshot_id(id)
-            .lock_mode(LockMode::Governance)
-            .lock_duration(1)
-            .dry_run(true)
-            .send()
-            .await,
-        "ec2:LockSnapshot",
-        "*",
-        &[],
-    ));
-    asked
-}
-
-/// Whether snapshots of all volumes of an instance may be made.
-pub(crate) async fn to_snapshot_instance(account: &Account, instance: &str) -> Permission {
-    let whole = InstanceSpecification::builder()
-        .instance_id(instance)
-        .build();
-    Permission::of(
-        aws_sdk_ec2::Client::new(&account.config)
-            .create_snapshots()
-            .instance_specification(whole)
-            .dry_run(true)
-            .send()
-            .await,
-        "ec2:CreateSnapshots",
-        "*",
-        &[],
-    )
 }
 
 #[cfg(test)]

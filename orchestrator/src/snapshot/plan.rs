@@ -9,9 +9,6 @@ use crate::collect;
 use crate::failure::Failure;
 use crate::run::Work;
 
-/// The key of an account whose administrators never chose one.
-const DEFAULT_KEY: &str = "alias/aws/ebs";
-
 /// The request for the disks of an instance in an account of the configuration. It only asks.
 ///
 /// # Errors
@@ -28,7 +25,7 @@ pub(crate) async fn request(
     let [instance] = found.as_slice() else {
         return Err(Failure::internal("one id stands for several instances"));
     };
-    let default_key = kms::arn_of(&account, DEFAULT_KEY).await?;
+    let default_key = kms::arn_of(&account, kms::DEFAULT_OF_EBS).await?;
     let mut volumes = ebs::volumes(&account, instance, default_key.as_deref()).await?;
     if forensic.account == entry.id {
         // Nothing has to be shared.

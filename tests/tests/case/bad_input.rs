@@ -236,7 +236,8 @@ fn a_dry_run_changes_nothing() {
         .expect(0)
         .json();
     assert_eq!(plan["instances"][0], instance.as_str());
-    bench.run(&["seal", "IR-7", "--dry-run"]).expect(0);
+    bench.run(&["seal", "IR-7", "--dry-run"]).expect(22);
+    bench.run(&["resume", "IR-7", "--dry-run"]).expect(0);
     bench.run(&["cancel", "IR-7", "--dry-run"]).expect(0);
     bench
         .run(&["case", "open", "IR-8", "--reason", "x", "--dry-run"])

@@ -267,7 +267,7 @@ fn an_interrupted_export_is_completed_and_strange_folders_are_refused() {
         .run(&["case", "export", "IR-8", "--to", "bag-8"])
         .expect(22);
     assert!(
-        nothing.stderr.contains("no collection"),
+        nothing.stderr.contains("nothing to export"),
         "{}",
         nothing.stderr
     );

@@ -3,6 +3,8 @@
 mod disks;
 mod event;
 mod journal;
+#[cfg(test)]
+mod mortal;
 mod state;
 
 use std::collections::BTreeMap;

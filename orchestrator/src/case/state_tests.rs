@@ -1,13 +1,11 @@
 //! The decision against a world in memory: whatever is cut wherever, the end is the same and nothing is sent twice.
 
-use evidence::custody::Custody;
 use evidence::{Digest, Exit};
-use time::macros::datetime;
 
 use super::*;
+use crate::case::mortal::{Killed, Mortal, START};
 use crate::case::{Grant, Request};
 
-const START: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 const TIMING: Timing = Timing {
     silence: Duration::seconds(60),
     renew_before: Duration::minutes(15),
@@ -15,20 +13,13 @@ const TIMING: Timing = Timing {
 
 /// SSM, STS and the bucket, and the journal that outlives a process.
 struct World {
-    custody: Custody,
-    now: OffsetDateTime,
+    mortal: Mortal,
     /// Comment and id of each command that SSM took.
     commands: Vec<((String, usize), String)>,
     parameters: BTreeSet<String>,
     /// What SSM and the bucket will say of each instance, once there is a command.
     fates: BTreeMap<String, (Invocation, Option<Arrival>)>,
-    /// Acts and entries until the process is killed.
-    left: Option<usize>,
 }
-
-/// The process is gone.
-#[derive(Debug)]
-struct Killed;
 
 fn request(instances: &[&str]) -> Request {
     Request {
@@ -74,54 +65,26 @@ impl World {
     fn new(fates: &[(&str, Invocation, Option<Arrival>)]) -> Self {
         let ids: Vec<&str> = fates.iter().map(|(id, _, _)| *id).collect();
         let mut world = Self {
-            custody: Custody::new("IR-7".parse().unwrap()),
-            now: START,
+            mortal: Mortal::new(),
             commands: Vec::new(),
             parameters: BTreeSet::new(),
             fates: fates
                 .iter()
                 .map(|(id, invocation, arrival)| ((*id).to_owned(), (invocation.clone(), *arrival)))
                 .collect(),
-            left: None,
         };
-        world.append(&Event::Opened { reason: "r".into() }).unwrap();
         world
+            .mortal
             .append(&Event::Requested(Box::new(request(&ids))))
             .unwrap();
         world
-    }
-
-    /// One more thing that a kill can come before.
-    fn tick(&mut self) -> Result<(), Killed> {
-        match &mut self.left {
-            Some(0) => return Err(Killed),
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        self.now += Duration::seconds(1);
-        Ok(())
-    }
-
-    fn append(&mut self, event: &Event) -> Result<(), Killed> {
-        self.tick()?;
-        let serde_json::Value::Object(event) = serde_json::to_value(event).unwrap() else {
-            panic!()
-        };
-        self.custody
-            .append(&crate::custody::text_of(self.now), "ana", event)
-            .unwrap();
-        Ok(())
-    }
-
-    fn case(&self) -> Case {
-        Case::of(self.custody.records()).unwrap()
     }
 
     /// A process from its start to rest, or to its end.
     fn process(&mut self) -> Result<(), Killed> {
         let mut seen = Seen::default();
         for _ in 0..10_000 {
-            let steps = next(&self.case(), &seen, &TIMING, self.now);
+            let steps = next(&self.mortal.case(), &seen, &TIMING, self.mortal.now);
             if steps.is_empty() {
                 return Ok(());
             }
@@ -129,50 +92,50 @@ impl World {
                 self.perform(step, &mut seen)?;
             }
         }
-        panic!("it never comes to rest: {:#?}", self.case());
+        panic!("it never comes to rest: {:#?}", self.mortal.case());
     }
 
     fn perform(&mut self, step: Step, seen: &mut Seen) -> Result<(), Killed> {
         match step {
             Step::Authorise { request, instances } => {
-                self.tick()?;
+                self.mortal.tick()?;
                 self.parameters.extend(instances.iter().cloned());
-                let expires = crate::custody::text_of(self.now + Duration::hours(1));
+                let expires = crate::custody::text_of(self.mortal.now + Duration::hours(1));
                 let grants = instances.into_iter().map(|instance| Grant {
                     instance,
                     access_key_id: "ASIA".into(),
                     expires: expires.clone(),
                 });
-                self.append(&Event::Authorised {
+                self.mortal.append(&Event::Authorised {
                     request,
                     grants: grants.collect(),
                 })
             }
             Step::Withdraw { request, instances } => {
-                self.tick()?;
+                self.mortal.tick()?;
                 instances.iter().for_each(|instance| {
                     self.parameters.remove(instance);
                 });
-                self.append(&Event::Withdrawn { request, instances })
+                self.mortal.append(&Event::Withdrawn { request, instances })
             }
             Step::Send { request, batch } => {
-                self.append(&Event::Sending {
+                self.mortal.append(&Event::Sending {
                     request: request.clone(),
                     batch,
                 })?;
                 seen.lookups.remove(&(request.clone(), batch));
-                self.tick()?;
+                self.mortal.tick()?;
                 let command = format!("command-{}", self.commands.len());
                 self.commands
                     .push(((request.clone(), batch), command.clone()));
-                self.append(&Event::Sent {
+                self.mortal.append(&Event::Sent {
                     request,
                     batch,
                     command,
                 })
             }
             Step::Find { request, batch } => {
-                self.tick()?;
+                self.mortal.tick()?;
                 let key = (request, batch);
                 let found = self
                     .commands
@@ -193,19 +156,19 @@ impl World {
                 seen.outputs.insert((request, instance));
                 Ok(())
             }
-            Step::Record(event) => self.append(&event),
+            Step::Record(event) => self.mortal.append(&event),
             Step::Disks { .. } => panic!("nobody asked for disks"),
         }
     }
 
     fn look(&mut self, request: &str, seen: &mut Seen) -> Result<(), Killed> {
-        self.tick()?;
-        self.now += Duration::seconds(5);
+        self.mortal.tick()?;
+        self.mortal.now += Duration::seconds(5);
         seen.looked.insert(request.to_owned());
         if self.commands.is_empty() {
             return Ok(());
         }
-        let case = self.case();
+        let case = self.mortal.case();
         for (id, (invocation, arrival)) in &self.fates {
             seen.invocations
                 .insert((request.to_owned(), id.clone()), invocation.clone());
@@ -215,7 +178,7 @@ impl World {
                 seen.arrived.insert(
                     prefix,
                     known.unwrap_or(Arrival {
-                        changed: self.now,
+                        changed: self.mortal.now,
                         ..*arrival
                     }),
                 );
@@ -225,7 +188,7 @@ impl World {
     }
 
     fn outcomes(&self) -> Vec<(String, Outcome)> {
-        let case = self.case();
+        let case = self.mortal.case();
         let hosts = case.requests[0].hosts.iter();
         hosts
             .map(|(id, host)| (id.clone(), host.ended.as_ref().expect("ended").outcome))
@@ -266,7 +229,7 @@ fn killed_anywhere_and_resumed_it_ends_in_the_same_state_with_one_command() {
     let mut kills = 0;
     for first in 0.. {
         let mut world = World::new(&fates());
-        world.left = Some(first);
+        world.mortal.left = Some(first);
         if world.process().is_ok() {
             break;
         }
@@ -274,15 +237,16 @@ fn killed_anywhere_and_resumed_it_ends_in_the_same_state_with_one_command() {
         // A second kill, at each place after the first.
         for second in 0..6 {
             let mut again = World {
-                custody: world.custody.clone(),
+                mortal: Mortal {
+                    left: Some(second),
+                    ..world.mortal.clone()
+                },
                 commands: world.commands.clone(),
                 parameters: world.parameters.clone(),
                 fates: world.fates.clone(),
-                now: world.now,
-                left: Some(second),
             };
             let _ = again.process();
-            again.left = None;
+            again.mortal.left = None;
             again.process().unwrap();
             assert_eq!(
                 again.outcomes(),
@@ -312,7 +276,8 @@ fn an_agent_that_outlives_its_command_is_waited_for_while_segments_come() {
         ended("DeliveryTimedOut", -1),
         Some(arrival(1, false)),
     )]);
-    let steps = |world: &World, seen: &Seen| next(&world.case(), seen, &TIMING, world.now);
+    let steps =
+        |world: &World, seen: &Seen| next(&world.mortal.case(), seen, &TIMING, world.mortal.now);
     for _ in 0..3 {
         for step in steps(&world, &seen) {
             world.perform(step, &mut seen).unwrap();
@@ -320,11 +285,11 @@ fn an_agent_that_outlives_its_command_is_waited_for_while_segments_come() {
     }
     let prefix = "IR-7/i-1/c-1";
     for growing in 2..20 {
-        world.now += Duration::seconds(59);
+        world.mortal.now += Duration::seconds(59);
         seen.arrived.insert(
             prefix.into(),
             Arrival {
-                changed: world.now,
+                changed: world.mortal.now,
                 ..arrival(growing, false)
             },
         );
@@ -335,12 +300,13 @@ fn an_agent_that_outlives_its_command_is_waited_for_while_segments_come() {
             "given up while {growing} segments came"
         );
         world
+            .mortal
             .append(&Event::Authorised {
                 request: "0a0b0c0d".into(),
                 grants: vec![Grant {
                     instance: "i-1".into(),
                     access_key_id: "A".into(),
-                    expires: crate::custody::text_of(world.now + Duration::hours(1)),
+                    expires: crate::custody::text_of(world.mortal.now + Duration::hours(1)),
                 }],
             })
             .unwrap();
@@ -348,7 +314,7 @@ fn an_agent_that_outlives_its_command_is_waited_for_while_segments_come() {
     seen.arrived.insert(
         prefix.into(),
         Arrival {
-            changed: world.now,
+            changed: world.mortal.now,
             ..arrival(20, true)
         },
     );
@@ -364,18 +330,18 @@ fn credentials_are_renewed_before_they_expire_and_not_after_the_end() {
     let mut world = World::new(&[("i-1", ended("InProgress", -1), Some(arrival(1, false)))]);
     let mut seen = Seen::default();
     for _ in 0..5 {
-        for step in next(&world.case(), &seen, &TIMING, world.now) {
+        for step in next(&world.mortal.case(), &seen, &TIMING, world.mortal.now) {
             world.perform(step, &mut seen).unwrap();
         }
     }
-    assert!(world.case().requests[0].hosts["i-1"].started);
+    assert!(world.mortal.case().requests[0].hosts["i-1"].started);
     let renews = |now| {
-        next(&world.case(), &seen, &TIMING, now)
+        next(&world.mortal.case(), &seen, &TIMING, now)
             .iter()
             .any(|step| matches!(step, Step::Authorise { .. }))
     };
-    assert!(!renews(world.now));
-    assert!(renews(world.now + Duration::minutes(46)));
+    assert!(!renews(world.mortal.now));
+    assert!(renews(world.mortal.now + Duration::minutes(46)));
 }
 
 #[test]
@@ -391,7 +357,10 @@ fn a_receipt_of_another_collection_is_not_taken() {
         Some(arrival(1, true)),
     )]);
     world.process().unwrap();
-    let end = world.case().requests[0].hosts["i-1"].ended.clone().unwrap();
+    let end = world.mortal.case().requests[0].hosts["i-1"]
+        .ended
+        .clone()
+        .unwrap();
     assert_eq!(end.outcome, Outcome::Received);
     assert!(end.why.unwrap().contains("no receipt"));
 }
@@ -400,6 +369,7 @@ fn a_receipt_of_another_collection_is_not_taken() {
 fn a_cancelled_request_sends_nothing_more() {
     let mut world = World::new(&fates());
     world
+        .mortal
         .append(&Event::CancelAsked {
             request: "0a0b0c0d".into(),
         })

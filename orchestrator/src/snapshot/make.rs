@@ -1,7 +1,6 @@
 //! New snapshots: announced, made once, and found again by their tags when nobody knows whether they were made.
 
 use evidence::Exit;
-
 use time::Duration;
 
 use crate::aws::ebs::{self, Label};

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use evidence::custody::Custody;
 use time::Duration;
-use time::macros::datetime;
 
 use super::*;
-use crate::case::{Case, DiskRequest, Timing, Volume, next};
+use crate::case::mortal::{Killed, Mortal};
+use crate::case::{DiskRequest, Timing, Volume, next};
 
-const START: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 const FORENSIC: &str = "333333333333";
 const KEY: &str = "arn:aws:kms:r:3:key/k";
 
@@ -28,20 +26,13 @@ struct There {
 
 #[derive(Clone)]
 struct World {
-    custody: Custody,
-    now: OffsetDateTime,
+    mortal: Mortal,
     snapshots: Vec<There>,
     /// The next copies end so.
     copies_fail: usize,
     /// EC2 does not lock originals.
     no_lock: bool,
-    /// Acts and entries until the process is killed.
-    left: Option<usize>,
 }
-
-/// The process is gone.
-#[derive(Debug)]
-struct Killed;
 
 fn volume(id: &str, reencrypt: bool) -> Volume {
     let key = reencrypt.then(|| "arn:default".to_owned());
@@ -58,12 +49,10 @@ fn volume(id: &str, reencrypt: bool) -> Volume {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            custody: Custody::new("IR-7".parse().unwrap()),
-            now: START,
+            mortal: Mortal::new(),
             snapshots: Vec::new(),
             copies_fail: 0,
             no_lock: false,
-            left: None,
         };
         let request = DiskRequest {
             id: "0a0b0c0d".into(),
@@ -76,43 +65,22 @@ impl World {
             volumes: vec![volume("vol-a", false), volume("vol-b", true)],
             uncovered: Vec::new(),
         };
-        world.append(&Event::Opened { reason: "r".into() }).unwrap();
         world
+            .mortal
             .append(&Event::DisksRequested(Box::new(request)))
             .unwrap();
         world
     }
 
-    /// One more thing that a kill can come before.
-    fn tick(&mut self) -> Result<(), Killed> {
-        match &mut self.left {
-            Some(0) => return Err(Killed),
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        self.now += Duration::seconds(1);
-        Ok(())
-    }
-
-    fn append(&mut self, event: &Event) -> Result<(), Killed> {
-        self.tick()?;
-        let serde_json::Value::Object(event) = serde_json::to_value(event).unwrap() else {
-            panic!()
-        };
-        let time = crate::custody::text_of(self.now);
-        self.custody.append(&time, "ana", event).unwrap();
-        Ok(())
-    }
-
     fn act(&mut self, act: Act) -> Result<(), Killed> {
-        self.append(&Event::Snapshot {
+        self.mortal.append(&Event::Snapshot {
             request: "0a0b0c0d".into(),
             act,
         })
     }
 
     fn disks(&self) -> Disks {
-        Case::of(self.custody.records()).unwrap().disks.remove(0)
+        self.mortal.case().disks.remove(0)
     }
 
     /// A process from its start to rest, or to its end.
@@ -123,14 +91,14 @@ impl World {
         };
         let mut seen = Seen::default();
         for _ in 0..10_000 {
-            let case = Case::of(self.custody.records()).unwrap();
-            let steps = next(&case, &seen, &timing, self.now);
+            let case = self.mortal.case();
+            let steps = next(&case, &seen, &timing, self.mortal.now);
             if steps.is_empty() {
                 return Ok(());
             }
             for step in steps {
                 match step {
-                    Step::Record(event) => self.append(&event)?,
+                    Step::Record(event) => self.mortal.append(&event)?,
                     Step::Disks { step, .. } => self.perform(step, &mut seen)?,
                     other => panic!("{other:?}"),
                 }
@@ -143,8 +111,8 @@ impl World {
         match step {
             DiskStep::Make { role, volumes } => self.make(role, volumes, seen),
             DiskStep::Find { number } => {
-                self.tick()?;
-                self.now += Duration::seconds(5);
+                self.mortal.tick()?;
+                self.mortal.now += Duration::seconds(5);
                 let found = self
                     .snapshots
                     .iter()
@@ -157,8 +125,8 @@ impl World {
             }
             DiskStep::Do { volume, deed } => self.deed(volume, deed),
             DiskStep::Look => {
-                self.tick()?;
-                self.now += Duration::seconds(5);
+                self.mortal.tick()?;
+                self.mortal.now += Duration::seconds(5);
                 let awaited = self
                     .disks()
                     .awaited(&[Role::Original, Role::Shareable, Role::Copy]);
@@ -190,7 +158,7 @@ impl World {
             key: key.clone(),
         })?;
         seen.made.remove(&("0a0b0c0d".into(), number));
-        self.tick()?;
+        self.mortal.tick()?;
         let fails = role == Role::Copy && self.copies_fail > 0;
         self.copies_fail -= usize::from(fails);
         let made: Vec<There> = volumes
@@ -230,7 +198,7 @@ impl World {
     }
 
     fn deed(&mut self, volume: String, deed: Deed) -> Result<(), Killed> {
-        self.tick()?;
+        self.mortal.tick()?;
         let disks = self.disks();
         let role = match deed {
             Deed::LockOriginal | Deed::UnlockOriginal => Role::Original,
@@ -369,25 +337,23 @@ fn killed_anywhere_and_resumed_no_snapshot_is_made_twice() {
     whole.process().unwrap();
     whole.assert_whole("undisturbed");
     assert_eq!(
-        steps(&whole.disks(), &Seen::default(), whole.now),
+        steps(&whole.disks(), &Seen::default(), whole.mortal.now),
         [],
         "what is done is at rest"
     );
     let mut kills = 0;
     for first in 0.. {
         let mut world = World::new();
-        world.left = Some(first);
+        world.mortal.left = Some(first);
         if world.process().is_ok() {
             break;
         }
         kills += 1;
         for second in 0..6 {
-            let mut again = World {
-                left: Some(second),
-                ..world.clone()
-            };
+            let mut again = world.clone();
+            again.mortal.left = Some(second);
             let _ = again.process();
-            again.left = None;
+            again.mortal.left = None;
             again.process().unwrap();
             again.assert_whole(&format!("killed at {first} and {second}"));
         }
@@ -398,7 +364,7 @@ fn killed_anywhere_and_resumed_no_snapshot_is_made_twice() {
 #[test]
 fn the_set_comes_before_anything_else_and_is_one_call() {
     let world = World::new();
-    let steps = steps(&world.disks(), &Seen::default(), world.now);
+    let steps = steps(&world.disks(), &Seen::default(), world.mortal.now);
     let all = vec!["vol-a".to_owned(), "vol-b".to_owned()];
     let step = DiskStep::Make {
         role: Role::Original,
@@ -426,7 +392,7 @@ fn a_call_that_ends_without_an_answer_has_its_time_to_show_up_after_it() {
         })
         .unwrap();
     let key = ("0a0b0c0d".to_owned(), 0);
-    let ended = world.now + Duration::minutes(1);
+    let ended = world.mortal.now + Duration::minutes(1);
     let mut seen = Seen::default();
     seen.unanswered.insert(key.clone(), ended);
     seen.made.insert(key, Vec::new());
@@ -511,7 +477,7 @@ fn the_lock_of_an_original_is_tried_again_while_there_is_no_copy() {
     world.act(failed).unwrap();
     assert!(world.disks().disks["vol-a"].has_failed());
     world.act(Act::Retried).unwrap();
-    let locks = steps(&world.disks(), &Seen::default(), world.now);
+    let locks = steps(&world.disks(), &Seen::default(), world.mortal.now);
     assert_eq!(locks.len(), 2, "{locks:?}");
 }
 
@@ -543,11 +509,9 @@ fn a_copy_of_another_size_key_or_owner_is_not_taken() {
     for (word, change) in changes {
         let mut world = World::new();
         // Just after the first copy is begun.
-        world.left = (1..).find(|left| {
-            let mut other = World {
-                left: Some(*left),
-                ..World::new()
-            };
+        world.mortal.left = (1..).find(|left| {
+            let mut other = World::new();
+            other.mortal.left = Some(*left);
             let _ = other.process();
             !other.of(Role::Copy).is_empty()
         });
@@ -558,7 +522,7 @@ fn a_copy_of_another_size_key_or_owner_is_not_taken() {
             .find(|it| it.role == Role::Copy)
             .unwrap();
         first.seen = change;
-        world.left = None;
+        world.mortal.left = None;
         world.process().unwrap();
         let disks = world.disks();
         let failure = disks
@@ -580,21 +544,19 @@ fn a_copy_of_another_size_key_or_owner_is_not_taken() {
 #[test]
 fn a_copy_whose_lock_was_taken_off_is_named_and_locked_again_on_request() {
     let mut world = World::new();
-    world.left = (1..).find(|left| {
-        let mut other = World {
-            left: Some(*left),
-            ..World::new()
-        };
+    world.mortal.left = (1..).find(|left| {
+        let mut other = World::new();
+        other.mortal.left = Some(*left);
         let _ = other.process();
         other.of(Role::Copy).iter().any(|copy| copy.locked)
     });
-    world.left = world.left.map(|left| left + 1);
+    world.mortal.left = world.mortal.left.map(|left| left + 1);
     let _ = world.process();
     let locked = world.snapshots.iter_mut();
     locked
         .filter(|it| it.role == Role::Copy)
         .for_each(|it| it.locked = false);
-    world.left = None;
+    world.mortal.left = None;
     world.process().unwrap();
     let disks = world.disks().disks;
     let failure = disks.values().find_map(|disk| disk.failure.as_ref());
@@ -620,13 +582,17 @@ fn a_busy_ec2_is_left_alone_for_a_while_and_nothing_is_announced_again() {
         .unwrap();
     let mut seen = Seen::default();
     seen.not_made.insert(("0a0b0c0d".into(), 0));
-    seen.busy_until = Some(world.now + Duration::seconds(30));
-    let waits = steps(&world.disks(), &seen, world.now);
+    seen.busy_until = Some(world.mortal.now + Duration::seconds(30));
+    let waits = steps(&world.disks(), &seen, world.mortal.now);
     assert!(
         waits.iter().all(Step::is_wait) && !waits.is_empty(),
         "{waits:?}"
     );
-    let later = steps(&world.disks(), &seen, world.now + Duration::minutes(1));
+    let later = steps(
+        &world.disks(),
+        &seen,
+        world.mortal.now + Duration::minutes(1),
+    );
     let step = DiskStep::Make { role, volumes };
     let request = "0a0b0c0d".into();
     assert_eq!(
@@ -641,14 +607,17 @@ fn what_is_given_up_is_at_rest() {
     let mut world = World::new();
     world.act(Act::GivenUp).unwrap();
     assert!(world.disks().is_done());
-    assert_eq!(steps(&world.disks(), &Seen::default(), world.now), []);
+    assert_eq!(
+        steps(&world.disks(), &Seen::default(), world.mortal.now),
+        []
+    );
 }
 
 #[test]
 fn a_snapshot_that_somebody_deletes_is_named() {
     let mut world = World::new();
     let mut seen = Seen::default();
-    for step in steps(&world.disks(), &seen, world.now) {
+    for step in steps(&world.disks(), &seen, world.mortal.now) {
         let Step::Disks { step, .. } = step else {
             panic!()
         };
@@ -664,12 +633,16 @@ fn a_snapshot_that_somebody_deletes_is_named() {
     for volume in ["vol-a", "vol-b"] {
         world.deed(volume.into(), Deed::LockOriginal).unwrap();
     }
-    let soon = steps(&world.disks(), &seen, world.now);
+    let soon = steps(&world.disks(), &seen, world.mortal.now);
     assert!(
         soon.iter().all(Step::is_wait),
         "it may only not be listed yet: {soon:?}"
     );
-    let later = steps(&world.disks(), &seen, world.now + Duration::minutes(1));
+    let later = steps(
+        &world.disks(),
+        &seen,
+        world.mortal.now + Duration::minutes(1),
+    );
     let told = format!("{later:?}");
     assert!(told.contains("somebody has deleted it"), "{told}");
 }

@@ -6,6 +6,7 @@ mod journal;
 #[cfg(test)]
 mod mortal;
 mod state;
+mod status;
 
 use std::collections::BTreeMap;
 

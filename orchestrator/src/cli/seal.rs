@@ -9,7 +9,7 @@ use crate::case::Event;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::seal::{self, Signer};
-use crate::verify::{self, worst};
+use crate::verify::{self, Checked, worst};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,38 +71,16 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         .collect();
     let (mut sealed, mut exits) = (Vec::new(), Vec::new());
     for (prefix, collection) in open {
-        let checked = verify::verify(
-            &work,
-            &prefix,
-            collection.receipt.as_ref(),
-            None,
-            arguments.deep,
-        )
-        .await?;
+        let receipt = collection.receipt.as_ref();
+        let checked = verify::verify(&work, &prefix, receipt, None, arguments.deep).await?;
         exits.push(checked.exit());
         if arguments.dry_run {
-            let stamp = match &config.seal.timestamp_url {
-                Some(address) => format!(" a time stamp of {address},"),
-                None => String::new(),
-            };
-            sealed.push(format!("{prefix}: {} objects get SHA256SUMS, a signature,{stamp} legal hold and {} days of retention", checked.objects.len(), config.evidence.retention_days));
+            sealed.push(plan(&config, &checked));
             continue;
         }
         work.record(&verified(&checked)).await?;
         match seal::seal(&mut work, &checked, &signer).await {
-            Ok(Event::Sealed {
-                sums_sha256,
-                key,
-                time_stamp,
-                ..
-            }) => {
-                let stamp = time_stamp.map(|time| format!(", time stamp {time}"));
-                let stamp = stamp.unwrap_or_default();
-                sealed.push(format!(
-                    "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}{stamp}"
-                ));
-            }
-            Ok(_) => {}
+            Ok(event) => sealed.extend(sentence(&event)),
             Err(failure) if failure.exit == Exit::Altered => {
                 progress.say(&failure.message);
                 exits.push(Exit::Altered);
@@ -117,4 +95,37 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     // An interrupted or partial collection is sealed as such: only what is altered is a failure here.
     let failed = exits.into_iter().filter(|exit| *exit == Exit::Altered);
     Ok(worst(failed))
+}
+
+fn plan(config: &Config, checked: &Checked) -> String {
+    let stamp = match &config.seal.timestamp_url {
+        Some(address) => format!(" a time stamp of {address},"),
+        None => String::new(),
+    };
+    format!(
+        "{}: {} objects get SHA256SUMS, a signature,{stamp} legal hold and {} days of retention",
+        checked.prefix,
+        checked.objects.len(),
+        config.evidence.retention_days
+    )
+}
+
+fn sentence(event: &Event) -> Option<String> {
+    let Event::Sealed {
+        prefix,
+        sums_sha256,
+        key,
+        time_stamp,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let stamp = time_stamp
+        .as_ref()
+        .map(|time| format!(", time stamp {time}"));
+    let stamp = stamp.unwrap_or_default();
+    Some(format!(
+        "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}{stamp}"
+    ))
 }

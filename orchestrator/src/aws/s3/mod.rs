@@ -1,5 +1,7 @@
 //! S3: the bucket of the evidence. Every request names the account that has to own it.
 
+mod protection;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::Client;
@@ -13,6 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use evidence::digest::Digest;
 use time::OffsetDateTime;
+
+pub(crate) use protection::Protection;
 
 use super::{Account, Refusal};
 use crate::failure::Failure;
@@ -51,20 +55,6 @@ pub(crate) struct Arrived {
     pub(crate) segments: u64,
     pub(crate) bytes: u64,
     pub(crate) manifest: bool,
-}
-
-/// How the bucket protects what is in it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Protection {
-    pub(crate) object_lock: bool,
-    pub(crate) default_retention: Option<String>,
-    pub(crate) versioning: bool,
-    pub(crate) public_access_blocked: bool,
-    pub(crate) tls_only: bool,
-    pub(crate) encryption: Option<String>,
-    /// The key of the default encryption, where it names one.
-    pub(crate) kms_key: Option<String>,
-    pub(crate) aborts_stray_uploads: bool,
 }
 
 impl Bucket {
@@ -354,138 +344,4 @@ impl Bucket {
         sent.map(|_| ())
             .map_err(|error| Refusal::of(&error, "s3:PutObjectRetention", &self.resource(key)))
     }
-
-    /// How the bucket protects what is in it. A setting that is not there is off.
-    ///
-    /// # Errors
-    /// When S3 refuses to tell.
-    pub(crate) async fn protection(&self) -> Result<Protection, Refusal> {
-        let (bucket, owner) = (self.name.clone(), self.owner.clone());
-        let client = &self.client;
-        let lock = client
-            .get_object_lock_configuration()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let lock = absent(lock, "s3:GetBucketObjectLockConfiguration", &self.own())?
-            .and_then(|l| l.object_lock_configuration);
-        let rule = lock
-            .as_ref()
-            .and_then(|lock| lock.rule())
-            .and_then(|rule| rule.default_retention());
-        let versioning = client
-            .get_bucket_versioning()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let versioning = absent(versioning, "s3:GetBucketVersioning", &self.own())?;
-        let public = client
-            .get_public_access_block()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let public = absent(public, "s3:GetBucketPublicAccessBlock", &self.own())?
-            .and_then(|p| p.public_access_block_configuration);
-        let policy = client
-            .get_bucket_policy()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let policy = absent(policy, "s3:GetBucketPolicy", &self.own())?.and_then(|p| p.policy);
-        let encryption = client
-            .get_bucket_encryption()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let encryption = absent(encryption, "s3:GetEncryptionConfiguration", &self.own())?;
-        let lifecycle = client
-            .get_bucket_lifecycle_configuration()
-            .bucket(&bucket)
-            .expected_bucket_owner(&owner)
-            .send()
-            .await;
-        let lifecycle = absent(lifecycle, "s3:GetLifecycleConfiguration", &self.own())?;
-        let default = encryption
-            .and_then(|e| e.server_side_encryption_configuration)
-            .and_then(|e| e.rules.into_iter().next())
-            .and_then(|rule| rule.apply_server_side_encryption_by_default);
-        Ok(Protection {
-            object_lock: lock
-                .as_ref()
-                .and_then(|l| l.object_lock_enabled())
-                .is_some(),
-            default_retention: rule.map(|rule| {
-                let mode = rule.mode().map(|mode| mode.as_str()).unwrap_or_default();
-                match (rule.days(), rule.years()) {
-                    (Some(days), _) => format!("{mode} {days} days"),
-                    (_, Some(years)) => format!("{mode} {years} years"),
-                    _ => mode.to_owned(),
-                }
-            }),
-            versioning: versioning
-                .and_then(|v| v.status)
-                .is_some_and(|status| status.as_str() == "Enabled"),
-            public_access_blocked: public.is_some_and(|p| {
-                [
-                    p.block_public_acls,
-                    p.ignore_public_acls,
-                    p.block_public_policy,
-                    p.restrict_public_buckets,
-                ]
-                .iter()
-                .all(|on| *on == Some(true))
-            }),
-            tls_only: policy.is_some_and(|policy| denies_plain_http(&policy)),
-            encryption: default
-                .as_ref()
-                .map(|default| default.sse_algorithm.as_str().to_owned()),
-            kms_key: default.and_then(|default| default.kms_master_key_id),
-            aborts_stray_uploads: lifecycle.is_some_and(|l| {
-                l.rules()
-                    .iter()
-                    .any(|rule| rule.abort_incomplete_multipart_upload().is_some())
-            }),
-        })
-    }
-}
-
-/// `None` for a setting that was never made.
-fn absent<T, E, R>(
-    answer: Result<T, aws_smithy_runtime_api::client::result::SdkError<E, R>>,
-    action: &str,
-    resource: &str,
-) -> Result<Option<T>, Refusal>
-where
-    E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    match answer.map_err(|error| Refusal::of(&error, action, resource)) {
-        Ok(answer) => Ok(Some(answer)),
-        // A bucket that is not there is not a setting that is not there.
-        Err(refusal) if refusal.is_missing() && refusal.code != "NoSuchBucket" => Ok(None),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-/// Whether a bucket policy denies everybody requests without TLS.
-fn denies_plain_http(policy: &str) -> bool {
-    let policy: serde_json::Value = serde_json::from_str(policy).unwrap_or_default();
-    let statements = policy
-        .get("Statement")
-        .and_then(|s| s.as_array())
-        .cloned()
-        .unwrap_or_default();
-    statements.iter().any(|statement| {
-        let plain = statement.pointer("/Condition/Bool/aws:SecureTransport");
-        statement
-            .get("Effect")
-            .is_some_and(|effect| effect == "Deny")
-            && plain
-                .is_some_and(|value| value == "false" || value == &serde_json::Value::Bool(false))
-    })
 }

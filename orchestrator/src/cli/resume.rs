@@ -2,6 +2,7 @@
 
 use clap::Args;
 use evidence::{CaseId, Exit};
+use serde::Serialize;
 
 use super::{Global, snapshot, status};
 use crate::case::{Act, Case, DiskStep, Event, Outcome, Step};
@@ -44,10 +45,9 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     let progress = global.progress();
     let mut work = global.work(&config, &arguments.case, &progress).await?;
     if arguments.dry_run {
-        let due: Vec<String> = work.due().iter().map(sentence).collect();
-        global.print(&due, |due| {
-            due.iter().map(|line| line.clone() + "\n").collect()
-        })?;
+        let due = work.due();
+        let due: Vec<Due> = due.iter().map(Due::of).collect();
+        global.print(&due, |due| due.iter().map(Due::text).collect())?;
         return Ok(Exit::Complete);
     }
     work.until_rest(true, None).await?;
@@ -55,30 +55,49 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     ended(global, work.journal.case(), None)
 }
 
+/// Something that is due.
+#[derive(Debug, Serialize)]
+struct Due {
+    request: Option<String>,
+    /// In words.
+    step: String,
+}
+
+impl Due {
+    fn of(step: &Step) -> Self {
+        Self {
+            request: step.request().map(str::to_owned),
+            step: sentence(step),
+        }
+    }
+
+    fn text(&self) -> String {
+        let request = self.request.as_ref().map(|request| format!("{request}: "));
+        format!("{}{}\n", request.unwrap_or_default(), self.step)
+    }
+}
+
 /// A step as people read it.
 fn sentence(step: &Step) -> String {
     match step {
-        Step::Authorise { request, instances } => {
-            format!("{request}: give credentials to {}", instances.join(", "))
+        Step::Authorise { instances, .. } => {
+            format!("give credentials to {}", instances.join(", "))
         }
-        Step::Find { request, batch } => {
-            format!("{request}: look whether command {batch} was sent")
+        Step::Find { batch, .. } => {
+            format!("look whether command {batch} was sent")
         }
-        Step::Send { request, batch } => format!("{request}: send command {batch}"),
-        Step::Cancel { request, commands } => format!("{request}: cancel {}", commands.join(", ")),
-        Step::ReadOutput {
-            request, instance, ..
-        } => format!("{request}: read all that {instance} printed"),
+        Step::Send { batch, .. } => format!("send command {batch}"),
+        Step::Cancel { commands, .. } => format!("cancel {}", commands.join(", ")),
+        Step::ReadOutput { instance, .. } => format!("read all that {instance} printed"),
         Step::Record(event) => format!(
             "write down: {}",
             serde_json::to_string(event).unwrap_or_default()
         ),
-        Step::Withdraw { request, instances } => format!(
-            "{request}: take credentials back from {}",
-            instances.join(", ")
-        ),
-        Step::Look { request } => format!("{request}: follow SSM and the bucket"),
-        Step::Disks { request, step } => format!("{request}: {}", disk_sentence(step)),
+        Step::Withdraw { instances, .. } => {
+            format!("take credentials back from {}", instances.join(", "))
+        }
+        Step::Look { .. } => "follow SSM and the bucket".to_owned(),
+        Step::Disks { step, .. } => disk_sentence(step),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `seal`: verify, state, sign, hold.
 
 use clap::Args;
-use evidence::{CaseId, Exit};
+use evidence::{CaseId, Digest, Exit};
+use serde::Serialize;
 
 use super::Global;
 use super::verify::verified;
@@ -75,12 +76,12 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         let checked = verify::verify(&work, &prefix, receipt, None, arguments.deep).await?;
         exits.push(checked.exit());
         if arguments.dry_run {
-            sealed.push(plan(&config, &checked));
+            sealed.push(Sealed::planned(&checked));
             continue;
         }
         work.record(&verified(&checked)).await?;
         match seal::seal(&mut work, &checked, &signer).await {
-            Ok(event) => sealed.extend(sentence(&event)),
+            Ok(event) => sealed.extend(Sealed::of(event)),
             Err(failure) if failure.exit == Exit::Altered => {
                 progress.say(&failure.message);
                 exits.push(Exit::Altered);
@@ -90,42 +91,75 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
     }
     progress.end();
     global.print(&sealed, |sealed| {
-        sealed.iter().map(|line| line.clone() + "\n").collect()
+        sealed.iter().map(|it| it.text(&config)).collect()
     })?;
     // An interrupted or partial collection is sealed as such: only what is altered is a failure here.
     let failed = exits.into_iter().filter(|exit| *exit == Exit::Altered);
     Ok(worst(failed))
 }
 
-fn plan(config: &Config, checked: &Checked) -> String {
-    let stamp = match &config.seal.timestamp_url {
-        Some(address) => format!(" a time stamp of {address},"),
-        None => String::new(),
-    };
-    format!(
-        "{}: {} objects get SHA256SUMS, a signature,{stamp} legal hold and {} days of retention",
-        checked.prefix,
-        checked.objects.len(),
-        config.evidence.retention_days
-    )
+/// A collection that is sealed, or would be.
+#[derive(Debug, Serialize)]
+struct Sealed {
+    prefix: String,
+    /// Objects of the run that the seal lists.
+    objects: usize,
+    /// Absent in a plan, as are those below.
+    sums_sha256: Option<Digest>,
+    key: Option<Digest>,
+    time_stamp: Option<String>,
 }
 
-fn sentence(event: &Event) -> Option<String> {
-    let Event::Sealed {
-        prefix,
-        sums_sha256,
-        key,
-        time_stamp,
-        ..
-    } = event
-    else {
-        return None;
-    };
-    let stamp = time_stamp
-        .as_ref()
-        .map(|time| format!(", time stamp {time}"));
-    let stamp = stamp.unwrap_or_default();
-    Some(format!(
-        "{prefix}: sealed, SHA256SUMS {sums_sha256}, key {key}{stamp}"
-    ))
+impl Sealed {
+    fn planned(checked: &Checked) -> Self {
+        Self {
+            prefix: checked.prefix.clone(),
+            objects: checked.objects.len(),
+            sums_sha256: None,
+            key: None,
+            time_stamp: None,
+        }
+    }
+
+    fn of(event: Event) -> Option<Self> {
+        match event {
+            Event::Sealed {
+                prefix,
+                sums_sha256,
+                key,
+                objects,
+                time_stamp,
+            } => Some(Self {
+                prefix,
+                objects,
+                sums_sha256: Some(sums_sha256),
+                key: Some(key),
+                time_stamp,
+            }),
+            _ => None,
+        }
+    }
+
+    fn text(&self, config: &Config) -> String {
+        let Self {
+            prefix, objects, ..
+        } = self;
+        let (Some(sums), Some(key)) = (self.sums_sha256, self.key) else {
+            let stamp = config.seal.timestamp_url.as_ref();
+            let stamp = stamp.map(|address| format!(" a time stamp of {address},"));
+            return format!(
+                "{prefix}: {objects} objects get SHA256SUMS, a signature,{} legal hold and {} days of retention\n",
+                stamp.unwrap_or_default(),
+                config.evidence.retention_days
+            );
+        };
+        let stamp = self
+            .time_stamp
+            .as_ref()
+            .map(|time| format!(", time stamp {time}"));
+        format!(
+            "{prefix}: sealed, SHA256SUMS {sums}, key {key}{}\n",
+            stamp.unwrap_or_default()
+        )
+    }
 }

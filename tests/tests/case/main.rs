@@ -16,6 +16,7 @@ mod custody;
 mod doctor;
 mod export;
 mod fleet;
+mod json;
 mod kill;
 mod preflight;
 mod region;

@@ -11,15 +11,15 @@ use super::{BUCKET, Bench, SUSPECTS};
 const FORENSIC: &str = "333333333333";
 
 /// An instance with four volumes: its root in clear, one under the default key, one under a customer's, one in clear.
-struct Disks {
-    bench: Bench,
-    instance: String,
+pub struct Disks {
+    pub bench: Bench,
+    pub instance: String,
     forensic_key: String,
     customer_key: String,
 }
 
 impl Disks {
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let bench = Bench::start()?;
         let instance = bench
             .cloud
@@ -56,7 +56,8 @@ impl Disks {
         })
     }
 
-    fn arguments<'a>(&'a self, case: &'a str) -> [&'a str; 5] {
+    /// `snapshot` of the instance.
+    pub fn arguments<'a>(&'a self, case: &'a str) -> [&'a str; 5] {
         ["snapshot", "--case", case, "--instance", &self.instance]
     }
 
@@ -204,7 +205,10 @@ fn three_kinds_of_volumes_end_as_locked_copies_in_the_second_account() {
     assert_eq!(bench.cloud.count("ec2", "CreateSnapshots"), 2);
     let due = bench.run(&["resume", "IR-7", "--dry-run"]).expect(0).json();
     assert!(
-        due[0].as_str().unwrap().contains("follow the snapshots"),
+        due[0]["step"]
+            .as_str()
+            .unwrap()
+            .contains("follow the snapshots"),
         "{due:#}"
     );
     bench.run(&["resume", "IR-7"]).expect(0);

@@ -259,6 +259,49 @@ pub(super) async fn find(work: &mut Work<'_>, request: &str, number: u32) -> Res
             }
         }
     }
+    for made in surplus(&found) {
+        // It is in the record with the others; the last of a volume counts.
+        let (snapshot, volume) = (&made.snapshot, &made.volume);
+        work.progress.say(&format!(
+            "{volume} has more than one snapshot of this moment: {snapshot} is not used"
+        ));
+    }
     work.seen.made.insert(key, found);
     Ok(())
+}
+
+/// The snapshots whose volume has another one after them: EC2 listed them too late for the program to wait.
+fn surplus(found: &[Made]) -> impl Iterator<Item = &Made> {
+    let later = |place: usize, made: &Made| {
+        let mut rest = found.iter().skip(place + 1);
+        rest.any(|other| other.volume == made.volume)
+    };
+    let placed = found.iter().enumerate();
+    placed
+        .filter(move |(place, made)| later(*place, made))
+        .map(|(_, made)| made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_snapshots_of_a_volume_the_first_is_surplus() {
+        let made = |volume: &str, snapshot: &str| Made {
+            volume: volume.into(),
+            snapshot: snapshot.into(),
+            source: None,
+            started: None,
+            size_gib: 8,
+            encrypted: false,
+        };
+        let found = [
+            made("vol-a", "snap-1"),
+            made("vol-b", "snap-2"),
+            made("vol-a", "snap-3"),
+        ];
+        let surplus: Vec<&str> = surplus(&found).map(|made| made.snapshot.as_str()).collect();
+        assert_eq!(surplus, ["snap-1"]);
+    }
 }

@@ -76,7 +76,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<Exit, 
         let checked = verify::verify(&work, &prefix, receipt, None, arguments.deep).await?;
         exits.push(checked.exit());
         if arguments.dry_run {
-            sealed.push(Sealed::planned(&checked));
+            sealed.push(Sealed::planned(&config, &checked));
             continue;
         }
         work.record(&verified(&checked)).await?;
@@ -108,16 +108,19 @@ struct Sealed {
     sums_sha256: Option<Digest>,
     key: Option<Digest>,
     time_stamp: Option<String>,
+    /// The authority that would be asked for a time stamp; in a plan only.
+    authority: Option<String>,
 }
 
 impl Sealed {
-    fn planned(checked: &Checked) -> Self {
+    fn planned(config: &Config, checked: &Checked) -> Self {
         Self {
             prefix: checked.prefix.clone(),
             objects: checked.objects.len(),
             sums_sha256: None,
             key: None,
             time_stamp: None,
+            authority: config.seal.timestamp_url.clone(),
         }
     }
 
@@ -135,6 +138,7 @@ impl Sealed {
                 sums_sha256: Some(sums_sha256),
                 key: Some(key),
                 time_stamp,
+                authority: None,
             }),
             _ => None,
         }
@@ -145,7 +149,7 @@ impl Sealed {
             prefix, objects, ..
         } = self;
         let (Some(sums), Some(key)) = (self.sums_sha256, self.key) else {
-            let stamp = config.seal.timestamp_url.as_ref();
+            let stamp = self.authority.as_ref();
             let stamp = stamp.map(|address| format!(" a time stamp of {address},"));
             return format!(
                 "{prefix}: {objects} objects get SHA256SUMS, a signature,{} legal hold and {} days of retention\n",

@@ -57,10 +57,11 @@ fn openssl_accepts_the_time_stamp_of_a_seal() {
         return;
     };
     ask(&bench, &tsa.url(), &tsa.certificates());
-    let plan = bench.run(&["seal", "IR-7", "--dry-run"]).expect(0);
-    assert!(plan.stdout.contains(&tsa.url()) && tsa.asked() == 0);
-    let sealed = bench.run(&["seal", "IR-7"]).expect(0);
-    assert!(sealed.stdout.contains(", time stamp 20"), "{sealed:?}");
+    let plan = bench.run(&["seal", "IR-7", "--dry-run"]).expect(0).json();
+    assert_eq!((&plan[0]["authority"], tsa.asked()), (&tsa.url().into(), 0));
+    let sealed = bench.run(&["seal", "IR-7"]).expect(0).json();
+    let stated = sealed[0]["time_stamp"].as_str().unwrap_or_default();
+    assert!(stated.starts_with("20"), "{sealed:#}");
     bench.run(&["seal", "IR-7"]).expect(0);
     assert_eq!(tsa.asked(), 1);
 

@@ -1,14 +1,16 @@
 //! From raw bytes to sealed segments: one thread captures, all allowed cores compress, one assembles in order.
 //!
 //! ```text
-//! write -> block of 1 MiB -> worker 0..n (zstd) -> assembler (segment, hash, chain) -> segments
+//! write -> block of 1 MiB -> whichever worker is free (zstd) -> assembler (order, segment, hash, chain) -> segments
 //! ```
-//! Blocks go round the workers in turn and come back in the same turn, so order needs no bookkeeping. Both streams of a
-//! collection take this one way. Every channel is bounded: memory is blocks times workers plus one segment a stream,
-//! whatever the size of the evidence.
+//! Blocks are numbered; the assembler holds back those that come before their turn. Both streams of a collection take this
+//! one way. There are only so many blocks, and each goes back to the writer: memory is blocks times workers plus one segment
+//! a stream, whatever the size of the evidence.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use evidence::chain::Chain;
@@ -17,8 +19,8 @@ use evidence::keys::{MAX_SEGMENTS, Stream};
 use evidence::manifest::StreamTotals;
 use evidence::segment::{Builder, Segment, TARGET_BYTES};
 
-/// Blocks that may wait at each worker.
-const WAITING: usize = 1;
+/// Blocks for each worker: one that it packs, one that waits for it, one that waits for its turn.
+const BLOCKS: usize = 3;
 /// Most effort for memory: the longer its capture takes, the less its pages belong together.
 const MEMORY_LEVEL: i32 = 1;
 
@@ -51,6 +53,8 @@ pub struct PackEnd {
 }
 
 struct Block {
+    /// Its turn.
+    number: u64,
     stream: Stream,
     /// Memory of [`RAW_BYTES`], never cleared: that would cost as much as a copy.
     memory: Vec<u8>,
@@ -64,6 +68,7 @@ struct Block {
 impl Block {
     fn new(stream: Stream) -> Self {
         Self {
+            number: 0,
             stream,
             memory: vec![0; RAW_BYTES],
             length: 0,
@@ -87,9 +92,11 @@ impl Block {
 /// The writing end of the streams.
 pub struct Pack {
     block: Block,
-    workers: Vec<SyncSender<Block>>,
-    turn: usize,
+    jobs: Sender<Block>,
     spare: Receiver<Block>,
+    /// Blocks that were made, and how many may be.
+    made: usize,
+    most: usize,
     assembler: JoinHandle<PackEnd>,
     threads: Vec<JoinHandle<()>>,
     tar_bytes: u64,
@@ -102,18 +109,18 @@ impl Pack {
     /// When a thread or a compressor can not be made.
     pub fn start(chain: Chain, shape: Shape, take: Take) -> std::io::Result<Self> {
         let (give_back, spare) = channel();
-        let (mut inputs, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..shape.workers.max(1) {
-            let (input, blocks) = sync_channel::<Block>(WAITING);
-            let (packed, output) = sync_channel(WAITING);
+        let (jobs, waiting) = channel::<Block>();
+        let (packed, outputs) = channel();
+        let (waiting, mut threads) = (Arc::new(Mutex::new(waiting)), Vec::new());
+        let workers = shape.workers.max(1);
+        for _ in 0..workers {
             let worker = Worker::new(shape.level)?;
+            let (waiting, packed) = (Arc::clone(&waiting), packed.clone());
             threads.push(
                 thread::Builder::new()
                     .name("pack".to_owned())
-                    .spawn(move || worker.run(&blocks, &packed))?,
+                    .spawn(move || worker.run(&waiting, &packed))?,
             );
-            inputs.push(input);
-            outputs.push(output);
         }
         let assembler = Assembler {
             lanes: BTreeMap::new(),
@@ -127,9 +134,10 @@ impl Pack {
             .spawn(move || assembler.run(&outputs, &give_back))?;
         Ok(Self {
             block: Block::new(Stream::Evidence),
-            workers: inputs,
-            turn: 0,
+            jobs,
             spare,
+            made: 1,
+            most: BLOCKS * workers + 1,
             assembler,
             threads,
             tar_bytes: 0,
@@ -194,7 +202,7 @@ impl Pack {
         let _ = Stream::ALL
             .into_iter()
             .try_for_each(|stream| self.cut(stream));
-        drop(self.workers);
+        drop(self.jobs);
         let end = self.assembler.join().map_err(|_| Stopped);
         self.threads
             .into_iter()
@@ -217,14 +225,23 @@ impl Pack {
     }
 
     fn send(&mut self) -> Result<(), Stopped> {
-        let stream = self.block.stream;
-        let spare = self.spare.try_recv().ok();
-        let mut next = spare.unwrap_or_else(|| Block::new(stream));
-        (next.stream, next.length, next.cut) = (stream, 0, false);
+        let (stream, number) = (self.block.stream, self.block.number + 1);
+        let mut next = self.spare(stream)?;
+        (next.number, next.stream, next.length, next.cut) = (number, stream, 0, false);
         let block = std::mem::replace(&mut self.block, next);
-        let worker = self.workers.get(self.turn).ok_or(Stopped)?;
-        self.turn = (self.turn + 1) % self.workers.len();
-        worker.send(block).map_err(|_| Stopped)
+        self.jobs.send(block).map_err(|_| Stopped)
+    }
+
+    /// A block that nobody needs: this is where the writer waits when it is faster than all behind it.
+    fn spare(&mut self, stream: Stream) -> Result<Block, Stopped> {
+        match self.spare.try_recv() {
+            Ok(block) => Ok(block),
+            Err(_) if self.made < self.most => {
+                self.made += 1;
+                Ok(Block::new(stream))
+            }
+            Err(_) => self.spare.recv().map_err(|_| Stopped),
+        }
     }
 }
 
@@ -248,13 +265,18 @@ impl Worker {
         })
     }
 
-    fn run(mut self, blocks: &Receiver<Block>, packed: &SyncSender<Block>) {
-        for mut block in blocks {
+    /// Packs whatever waits. `None` says that a block is lost: without it nothing after it can have its turn.
+    fn run(mut self, waiting: &Mutex<Receiver<Block>>, packed: &Sender<Option<Block>>) {
+        let next = || waiting.lock().ok()?.recv().ok();
+        while let Some(mut block) = next() {
             // An empty block only carries a cut.
-            if block.length > 0 && self.pack(&mut block).is_err() {
-                return;
-            }
-            if packed.send(block).is_err() {
+            let result = catch_unwind(AssertUnwindSafe(|| match block.length {
+                0 => Ok(()),
+                _ => self.pack(&mut block),
+            }));
+            let block = matches!(result, Ok(Ok(()))).then_some(block);
+            let lost = block.is_none();
+            if packed.send(block).is_err() || lost {
                 return;
             }
         }
@@ -300,17 +322,27 @@ struct Assembler {
 }
 
 impl Assembler {
-    fn run(mut self, outputs: &[Receiver<Block>], give_back: &Sender<Block>) -> PackEnd {
-        for output in outputs.iter().cycle() {
-            let Ok(mut block) = output.recv() else { break };
-            self.take_in(&block);
-            block.packed.clear();
+    fn run(mut self, outputs: &Receiver<Option<Block>>, give_back: &Sender<Block>) -> PackEnd {
+        let (mut early, mut due) = (BTreeMap::new(), 0);
+        for block in outputs {
+            let Some(block) = block else {
+                self.open = false;
+                break;
+            };
+            early.insert(block.number, block);
+            while let Some(mut block) = early.remove(&due) {
+                due += 1;
+                if self.open {
+                    self.take_in(&block);
+                }
+                block.packed.clear();
+                // The writer may be gone already: then nobody needs the memory.
+                let _ = give_back.send(block);
+            }
             if !self.open {
                 // Hanging up tells the workers, and they the writer, to stop.
                 break;
             }
-            // The writer may be gone already: then nobody needs the memory.
-            let _ = give_back.send(block);
         }
         let Self {
             chain, lanes, open, ..
@@ -386,6 +418,57 @@ pub(crate) mod tests {
         let end = pack.finish().unwrap();
         let segments = std::mem::take(&mut *taken.lock().unwrap());
         (result, end, segments)
+    }
+
+    /// What an assembler makes of these outputs of workers.
+    fn assemble(outputs: Vec<Option<Block>>) -> (PackEnd, Vec<Segment>) {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&taken);
+        let assembler = Assembler {
+            lanes: BTreeMap::new(),
+            memory_segment: 100,
+            chain: Chain::new("c/h/1".parse().unwrap()),
+            take: Box::new(move |segment| {
+                into.lock().unwrap().push(segment);
+                true
+            }),
+            open: true,
+        };
+        let ((packed, come), (give_back, _spare)) = (channel(), channel());
+        outputs
+            .into_iter()
+            .for_each(|output| packed.send(output).unwrap());
+        drop(packed);
+        let end = assembler.run(&come, &give_back);
+        let segments = std::mem::take(&mut *taken.lock().unwrap());
+        (end, segments)
+    }
+
+    fn packed(number: u64, content: &[u8]) -> Option<Block> {
+        let mut block = Block::new(Stream::Evidence);
+        block.number = number;
+        block.fill(&mut &*content);
+        block.cut = true;
+        Worker::new(1).unwrap().pack(&mut block).unwrap();
+        Some(block)
+    }
+
+    #[test]
+    fn blocks_that_come_before_their_turn_wait_for_it() {
+        let outputs = vec![packed(2, b"c"), packed(0, b"a"), packed(1, b"b")];
+        let (end, segments) = assemble(outputs);
+        assert!(end.open && segments.len() == 3);
+        assert_eq!(unpack(&segments), b"abc");
+    }
+
+    #[test]
+    fn a_block_that_is_lost_ends_the_streams() {
+        let outputs = vec![packed(0, b"a"), None, packed(2, b"c")];
+        let (end, segments) = assemble(outputs);
+        assert!(
+            !end.open && segments.len() == 1,
+            "nothing after it has its turn"
+        );
     }
 
     /// The content of the frames of these segments.

@@ -11,12 +11,9 @@ use aws_sdk_ec2::types::{
     Tag, TagSpecification,
 };
 
-use super::ec2::Instance;
+use super::ec2::{Instance, MAX_VALUES, filter};
 use super::{Account, Refusal};
 use crate::case::{Made, SnapshotSeen, SnapshotState, Volume};
-
-/// Values that one filter takes (EC2 API reference, "Filter": 200).
-const MAX_VALUES: usize = 200;
 
 /// What new snapshots carry, and by which they are found again.
 #[derive(Clone, Debug)]
@@ -54,10 +51,8 @@ pub(crate) async fn volumes(
     instance: &Instance,
     default_key: Option<&str>,
 ) -> Result<Vec<Volume>, Refusal> {
-    let attached = Filter::builder()
-        .name("attachment.instance-id")
-        .values(&instance.id)
-        .build();
+    let id = std::slice::from_ref(&instance.id);
+    let attached = filter("attachment.instance-id", id);
     let mut pages = Client::new(&account.config)
         .describe_volumes()
         .filters(attached)
@@ -86,14 +81,20 @@ pub(crate) async fn volumes(
     Ok(found)
 }
 
-fn made(volume: Option<&str>, snapshot: Option<&str>, size: Option<i32>) -> Made {
+/// What EC2 says in two types of the SDK: an answer to CreateSnapshots, and a description.
+fn made(
+    (volume, snapshot): (Option<&str>, Option<&str>),
+    size: Option<i32>,
+    encrypted: Option<bool>,
+    started: Option<&DateTime>,
+) -> Made {
     Made {
         volume: volume.unwrap_or_default().to_owned(),
         snapshot: snapshot.unwrap_or_default().to_owned(),
         source: None,
-        started: None,
+        started: started.and_then(text_of),
         size_gib: gib(size),
-        encrypted: false,
+        encrypted: encrypted.unwrap_or_default(),
     }
 }
 
@@ -144,13 +145,12 @@ pub(crate) async fn create(
         .send()
         .await;
     let answer = answer.map_err(|error| Refusal::of(&error, "ec2:CreateSnapshots", "*"))?;
-    let made = answer.snapshots().iter().map(|snapshot| Made {
-        encrypted: snapshot.encrypted().unwrap_or_default(),
-        started: snapshot.start_time().and_then(text_of),
-        ..made(
-            snapshot.volume_id(),
-            snapshot.snapshot_id(),
+    let made = answer.snapshots().iter().map(|snapshot| {
+        made(
+            (snapshot.volume_id(), snapshot.snapshot_id()),
             snapshot.volume_size(),
+            snapshot.encrypted(),
+            snapshot.start_time(),
         )
     });
     Ok(made.collect())
@@ -188,20 +188,16 @@ pub(crate) async fn copy(
 /// # Errors
 /// When EC2 refuses.
 pub(crate) async fn find(account: &Account, tag: (&str, &str)) -> Result<Vec<Made>, Refusal> {
-    let filter = Filter::builder()
-        .name(format!("tag:{}", tag.0))
-        .values(tag.1)
-        .build();
-    let mut found = describe(account, vec![filter]).await?;
+    let tagged = filter(&format!("tag:{}", tag.0), &[tag.1.to_owned()]);
+    let mut found = describe(account, tagged).await?;
     // Those that failed first: where another was made, it counts.
     found.sort_by_key(|snapshot| snapshot.state() != Some(&SnapshotStateOfEc2::Error));
-    let made = found.iter().map(|snapshot| Made {
-        encrypted: snapshot.encrypted().unwrap_or_default(),
-        started: snapshot.start_time().and_then(text_of),
-        ..made(
-            snapshot.volume_id(),
-            snapshot.snapshot_id(),
+    let made = found.iter().map(|snapshot| {
+        made(
+            (snapshot.volume_id(), snapshot.snapshot_id()),
             snapshot.volume_size(),
+            snapshot.encrypted(),
+            snapshot.start_time(),
         )
     });
     Ok(made.collect())
@@ -228,11 +224,7 @@ pub(crate) async fn states(
         ids.iter().map(|id| (id.clone(), missing())).collect();
     for ids in ids.chunks(MAX_VALUES) {
         // By filter and not by id: one that is gone would make the whole call fail.
-        let filter = Filter::builder()
-            .name("snapshot-id")
-            .set_values(Some(ids.to_vec()))
-            .build();
-        for snapshot in describe(account, vec![filter]).await? {
+        for snapshot in describe(account, filter("snapshot-id", ids)).await? {
             let state = match snapshot.state().map(|state| state.as_str()) {
                 Some("completed") => SnapshotState::Completed,
                 Some("error") => SnapshotState::Error(
@@ -260,12 +252,12 @@ pub(crate) async fn states(
 
 async fn describe(
     account: &Account,
-    filters: Vec<Filter>,
+    filter: Filter,
 ) -> Result<Vec<aws_sdk_ec2::types::Snapshot>, Refusal> {
     let mut pages = Client::new(&account.config)
         .describe_snapshots()
         .owner_ids("self")
-        .set_filters(Some(filters))
+        .filters(filter)
         .into_paginator()
         .send();
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::Filter;
 use super::{Account, Refusal};
 
 /// Values that one filter takes (EC2 API reference, "Filter": 200).
-const MAX_VALUES: usize = 200;
+pub(super) const MAX_VALUES: usize = 200;
 
 /// How instances are named.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Looking at the snapshots that EC2 is making.
 
-use std::collections::BTreeMap;
-
 use crate::aws::ebs;
 use crate::case::{Role, SnapshotState};
 use crate::failure::Failure;
@@ -29,12 +27,7 @@ pub(super) async fn look(work: &mut Work<'_>, request: &str) -> Result<(), Failu
             .iter()
             .filter(|(_, seen)| seen.state == SnapshotState::Completed);
         let finished: Vec<String> = finished.map(|(id, _)| id.clone()).collect();
-        let locks = if finished.is_empty() {
-            BTreeMap::new()
-        } else {
-            ebs::locks(&account, &finished).await?
-        };
-        for (id, lock) in locks {
+        for (id, lock) in ebs::locks(&account, &finished).await? {
             if let Some(seen) = states.get_mut(&id) {
                 seen.lock = Some(lock);
             }

@@ -25,15 +25,12 @@ pub(crate) async fn request(
     let [instance] = found.as_slice() else {
         return Err(Failure::internal("one id stands for several instances"));
     };
-    let default_key = kms::arn_of(&account, kms::DEFAULT_OF_EBS).await?;
-    let mut volumes = ebs::volumes(&account, instance, default_key.as_deref()).await?;
-    if forensic.account == entry.id {
-        // Nothing has to be shared.
-        volumes
-            .iter_mut()
-            .for_each(|volume| volume.reencrypt = false);
-    }
-    let uncovered = uncovered(&account, instance, &volumes).await;
+    // Within one account nothing has to be shared, under whatever key it is.
+    let default_key = match forensic.account == entry.id {
+        true => None,
+        false => kms::arn_of(&account, kms::DEFAULT_OF_EBS).await?,
+    };
+    let volumes = ebs::volumes(&account, instance, default_key.as_deref()).await?;
     if volumes.is_empty() {
         let id = &instance.id;
         return Err(Failure::new(
@@ -41,6 +38,7 @@ pub(crate) async fn request(
             format!("{id} has no EBS volume attached: there is nothing to make a snapshot of"),
         ));
     }
+    let uncovered = uncovered(&account, instance, &volumes).await;
     Ok(DiskRequest {
         id: collect::random()?,
         account: name.to_owned(),

@@ -21,6 +21,13 @@ pub struct DiskRequest {
     pub uncovered: Vec<Uncovered>,
 }
 
+impl DiskRequest {
+    /// Whether the copies go to another account, which the snapshots have to be shared with.
+    pub fn shares(&self) -> bool {
+        self.forensic_account != self.account_id
+    }
+}
+
 /// A volume that a snapshot can be made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

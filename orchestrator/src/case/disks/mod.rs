@@ -169,7 +169,7 @@ impl Disks {
     }
 
     fn made(&mut self, role: Role, number: u32, snapshots: Vec<Made>, time: OffsetDateTime) {
-        let shares = self.request.forensic_account != self.request.account_id;
+        let shares = self.request.shares();
         for made in snapshots {
             // Whatever is attached is in the set, also what was attached after the request.
             let disk = self

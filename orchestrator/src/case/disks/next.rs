@@ -154,8 +154,7 @@ impl View<'_> {
             self.made(disk, source)?;
             self.completed(disk, source)?;
         }
-        let request = &self.disks.request;
-        if request.forensic_account != request.account_id {
+        if self.disks.request.shares() {
             deed(disk, Deed::Share)?;
         }
         Ok(())
@@ -184,11 +183,11 @@ impl View<'_> {
         let found = self.seen.made.get(&key);
         Err(match found.map(Vec::as_slice) {
             Some([]) if patience_ends => make(),
-            Some([_, ..]) if patience_ends || self.all_found(stage, role) => {
+            Some(found @ [_, ..]) if patience_ends || self.all_found(found, stage, role) => {
                 Due::Record(Box::new(Act::Made {
                     role,
                     number: stage.number,
-                    snapshots: found.cloned().unwrap_or_default(),
+                    snapshots: found.to_vec(),
                 }))
             }
             _ => Due::Find(stage.number),
@@ -196,15 +195,7 @@ impl View<'_> {
     }
 
     /// Whether each volume of a set was found: EC2 may list some of them later than others.
-    fn all_found(&self, stage: &Stage, role: Role) -> bool {
-        let found: &[Made] = match self
-            .seen
-            .made
-            .get(&(self.disks.request.id.clone(), stage.number))
-        {
-            Some(found) => found,
-            None => &[],
-        };
+    fn all_found(&self, found: &[Made], stage: &Stage, role: Role) -> bool {
         let mut of_set = self.disks.disks.iter().filter(|(_, disk)| {
             disk.stages
                 .get(&role)

@@ -72,6 +72,57 @@ impl Rate {
     }
 }
 
+/// A time such as `90s`, `15m`, `2h` or `3d`.
+///
+/// # Errors
+/// What is wanted.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return Err("want a number with s, m, h or d".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "want a number with s, m, h or d")?;
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "too long".to_owned())
+}
+
+/// A number of bytes such as `512`, `20M` or `8G`, in powers of 1024.
+///
+/// # Errors
+/// What is wanted.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err("want a number with K, M, G or T (powers of 1024)".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "want a number with K, M, G or T (powers of 1024)")?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "out of range".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +135,29 @@ mod tests {
         assert_eq!(rate.reserve(2000, now), Duration::from_millis(500));
         assert_eq!(rate.reserve(1, now), Duration::from_millis(2500));
         assert_eq!(Rate::new(None).reserve(u64::MAX, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(
+            (size("512"), size("8G"), size("1KiB")),
+            (Ok(512), Ok(8 << 30), Ok(1024))
+        );
+        assert_eq!(
+            (duration("90s"), duration("2h")),
+            (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(7200)))
+        );
+        for wrong in [
+            "",
+            "x",
+            "-1",
+            "1X",
+            "0",
+            "99999999999999999999",
+            "99999999T",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("1w").is_err() && duration("").is_err());
     }
 }

@@ -82,9 +82,17 @@ pub fn agent_members(
         serde_json::to_writer(&mut log, &action)?;
         log.push(b'\n');
     }
-    let artifacts = capture::artifacts(&options.memory);
+    let plan = &options.capture;
+    let artifacts = capture::artifacts(plan.clone());
     let specs: Vec<&Spec> = artifacts.iter().map(|artifact| artifact.spec()).collect();
-    let profile = serde_json::json!({ "artifacts": specs, "include": options.include, "exclude": options.exclude });
+    let profile = serde_json::json!({
+        "profile": plan.profile,
+        "artifacts": specs,
+        "include": plan.selection.include,
+        "exclude": plan.selection.exclude,
+        "sensitive": plan.policies.words(),
+        "since_ns": plan.since_ns,
+    });
     let version = serde_json::json!({ "name": NAME, "version": VERSION, "commit": COMMIT });
     let members = [
         ("agent/action_log.jsonl", log),
@@ -127,6 +135,8 @@ pub(crate) fn manifest(
             operator: options.operator.clone(),
             reason: options.reason.clone(),
             arguments: options.arguments.clone(),
+            profile: Some(options.capture.profile.name.clone()),
+            sensitive: options.capture.policies.words(),
         },
         tool: tool(host),
         host: host_facts(host),

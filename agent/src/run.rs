@@ -1,5 +1,6 @@
 //! A run, from the first look to the receipt. Everything else hangs below this page.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -20,14 +21,13 @@ pub struct Options {
     pub operator: String,
     pub reason: String,
     pub arguments: Vec<String>,
-    /// Names of artifacts; empty for all.
-    pub include: Vec<String>,
-    pub exclude: Vec<String>,
-    /// How memory is captured.
-    pub memory: capture::memory::Plan,
+    /// What is captured.
+    pub capture: capture::Plan,
     pub spool: Option<std::path::PathBuf>,
     pub deadline: Option<Duration>,
     pub max_file_bytes: u64,
+    /// Most bytes of the evidence stream before it is compressed.
+    pub max_total_bytes: Option<u64>,
     pub rate_limit: Option<u64>,
     pub cpu_percent: Option<u32>,
     /// zstd's level, and threads that compress.
@@ -164,16 +164,17 @@ fn capture(
             .deadline
             .and_then(|deadline| Instant::now().checked_add(deadline)),
         max_file_bytes: options.max_file_bytes,
+        total_left: options.max_total_bytes.unwrap_or(u64::MAX).into(),
         throttle: Throttle::new(options.cpu_percent),
         progress: &|artifact, done, of| show(Event::Progress { artifact, done, of }),
     };
-    let artifacts = capture::artifacts(&options.memory);
+    let artifacts = capture::artifacts(options.capture.clone());
     let of = artifacts.len();
     let mut reports = Vec::new();
     for (index, artifact) in artifacts.iter().enumerate() {
         let name = artifact.spec().name;
         let report = match left_out(options, &**artifact) {
-            Some(reason) => runner::skipped(&**artifact, reason),
+            Some(reason) => runner::skipped(&**artifact, &reason),
             None => {
                 show(Event::Started {
                     artifact: name,
@@ -192,15 +193,10 @@ fn capture(
     reports
 }
 
-fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<&'static str> {
-    let named = |names: &[String]| names.iter().any(|name| name == artifact.spec().name);
-    if !options.include.is_empty() && !named(&options.include) {
-        Some("not among --include")
-    } else if named(&options.exclude) {
-        Some("named by --exclude")
-    } else {
-        artifact.left_out()
-    }
+fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<Cow<'static, str>> {
+    let selection = &options.capture.selection;
+    let by_name = selection.left_out(artifact.spec().name);
+    by_name.map(Cow::from).or_else(|| artifact.left_out())
 }
 
 /// Fixes the chain and every outcome, and stores the manifest last.

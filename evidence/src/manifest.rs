@@ -53,6 +53,12 @@ pub struct Case {
     pub reason: String,
     /// The command line as it was given; no secret is ever accepted there.
     pub arguments: Vec<String>,
+    /// How much was to be captured; collections of before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// What became of secrets, by class: `collect`, `mask` or `hash`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sensitive: BTreeMap<String, String>,
 }
 
 /// The program that collected.

@@ -260,6 +260,16 @@ impl Writer {
         self.write(&END_OF_ARCHIVE)
     }
 
+    /// Lists an item whose content was read and hashed, and is not in the tar.
+    ///
+    /// # Errors
+    /// [`Stopped`], as for all writing.
+    pub fn list_hashed(&mut self, item: Item, size: u64, sha256: Digest) -> Result<(), Stopped> {
+        let mut entry = entry(item);
+        (entry.size, entry.sha256) = (Some(size), Some(sha256));
+        self.enter(entry)
+    }
+
     fn table(&mut self, table: table::Part) -> Result<(), Stopped> {
         self.add(own(table.name.as_bytes(), table.artifact), &table.bytes)
             .map(drop)
@@ -301,9 +311,6 @@ impl Writer {
 
     fn enter(&mut self, entry: Entry) -> Result<(), Stopped> {
         self.entries += 1;
-        if let Some(line) = table::body_line(&entry) {
-            self.row("bodyfile/bodyfile.txt", "bodyfile", &line)?;
-        }
         let line = entry.to_line().map_err(|_| Stopped)?;
         self.lines.extend_from_slice(&line);
         if self.lines.len() < inventory::PART_BYTES {

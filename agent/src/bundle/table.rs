@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use evidence::inventory::{Entry, FileType, Name};
-
 /// Bytes of a table at which it is written, to keep memory bounded.
 const PART_BYTES: usize = 2 << 20;
 
@@ -81,80 +79,6 @@ fn take(name: &str, table: &mut Table) -> Option<Part> {
     })
 }
 
-/// A line of a bodyfile (The Sleuth Kit's `mactime`): `MD5|name|inode|mode|uid|gid|size|atime|mtime|ctime|crtime`.
-///
-/// mactime drops lines whose name holds a `|` without a word, so that and all that is not plain text is escaped.
-pub(super) fn body_line(entry: &Entry) -> Option<Vec<u8>> {
-    let metadata = entry.metadata.as_ref()?;
-    let bytes = entry.name.bytes()?;
-    let mut name = escaped(bytes.strip_prefix(super::ROOT.as_bytes())?);
-    if let Some(target) = entry.target.as_ref().and_then(Name::bytes) {
-        name = format!("{name} -> {}", escaped(&target));
-    }
-    let mode = u32::from_str_radix(&metadata.mode, 8).unwrap_or(0);
-    let line = format!(
-        "0|{name}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
-        metadata.inode,
-        mode_text(entry.file_type, mode),
-        metadata.uid,
-        metadata.gid,
-        metadata.size,
-        metadata.atime,
-        metadata.mtime,
-        metadata.ctime,
-        metadata.btime.as_deref().unwrap_or("0"),
-    );
-    Some(line.into_bytes())
-}
-
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '|' | '\\' => text.push_str(&format!("\\x{:02x}", u32::from(character))),
-                c if c.is_control() => c
-                    .to_string()
-                    .bytes()
-                    .for_each(|b| text.push_str(&format!("\\x{b:02x}"))),
-                c => text.push(c),
-            }
-        }
-        chunk
-            .invalid()
-            .iter()
-            .for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-    }
-    text
-}
-
-/// As `ls -l`, with the type twice as The Sleuth Kit writes it.
-fn mode_text(file_type: FileType, mode: u32) -> String {
-    let kind = match file_type {
-        FileType::File | FileType::Unknown => 'r',
-        FileType::Symlink => 'l',
-        FileType::Directory => 'd',
-        FileType::Fifo => 'p',
-        FileType::Socket => 's',
-        FileType::BlockDevice => 'b',
-        FileType::CharDevice => 'c',
-    };
-    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
-    let mut text = format!("{kind}/{kind}");
-    for (index, (bit, with, without)) in special.into_iter().enumerate() {
-        let three = mode >> (6 - 3 * index);
-        text.push(if three & 4 != 0 { 'r' } else { '-' });
-        text.push(if three & 2 != 0 { 'w' } else { '-' });
-        text.push(match (mode & bit != 0, three & 1 != 0) {
-            (true, true) => with,
-            (true, false) => without,
-            (false, true) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,21 +105,5 @@ mod tests {
             ]
         );
         assert!(tables.take_all().is_empty());
-    }
-
-    #[test]
-    fn names_that_mactime_would_drop_or_a_terminal_would_obey_are_escaped() {
-        assert_eq!(
-            escaped(b"a|b\\c\n\x1b[2J\xff\xc3\xa9"),
-            "a\\x7cb\\x5cc\\x0a\\x1b[2J\\xff\u{e9}"
-        );
-        assert_eq!(escaped("\u{85}".as_bytes()), "\\xc2\\x85");
-    }
-
-    #[test]
-    fn modes_are_written_as_the_sleuth_kit_does() {
-        assert_eq!(mode_text(FileType::File, 0o104_755), "r/rrwsr-xr-x");
-        assert_eq!(mode_text(FileType::Directory, 0o41_777), "d/drwxrwxrwt");
-        assert_eq!(mode_text(FileType::File, 0o102_644), "r/rrw-r-Sr--");
     }
 }

@@ -4,25 +4,31 @@
 //! command of the host and never ends the run: what it can not get, it names.
 
 mod clock;
-mod files;
-mod glob;
+pub mod files;
+mod filesystem;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
 pub mod network;
+pub mod plan;
 pub mod processes;
 mod recovered;
 pub mod runner;
+pub mod sensitive;
 pub mod sessions;
 pub(crate) mod sink;
 pub mod sockets;
 mod sweep;
 pub mod symbols;
 pub mod users;
+mod walk;
 
+use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::host::{Host, HostError};
+pub use plan::Plan;
 pub use sink::{Halt, Sink, Tally};
 
 /// Order of volatility: what dies first is captured first.
@@ -41,6 +47,8 @@ pub enum Volatility {
     Kernel,
     /// Sessions, clock.
     System,
+    /// Every name on the file systems, and files that a reboot clears.
+    VolatileFiles,
     /// What a disk would keep.
     Files,
     /// The quick look again: the difference is evidence too.
@@ -76,7 +84,7 @@ pub trait Artifact {
     fn spec(&self) -> &'static Spec;
 
     /// Why the operator wants it left out, beside `--include` and `--exclude`.
-    fn left_out(&self) -> Option<&'static str> {
+    fn left_out(&self) -> Option<Cow<'static, str>> {
         None
     }
 
@@ -87,14 +95,16 @@ pub trait Artifact {
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError>;
 }
 
-/// Everything that can be captured, in the order in which it is; memory as `plan` says.
-pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
+/// Everything that can be captured, in the order in which it is.
+pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
+    let memory = memory::Memory::new(plan.memory.clone());
+    let survey = Rc::new(filesystem::Survey::new(plan));
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
         // Small, and without them the image is of little use.
         Box::new(symbols::Symbols),
-        Box::new(memory::Memory::new(plan.clone())),
+        Box::new(memory),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(processes::Processes),
@@ -103,12 +113,9 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),
+        Box::new(filesystem::Filesystem(Rc::clone(&survey))),
     ];
-    artifacts.extend(
-        files::FAMILIES
-            .iter()
-            .map(|family| Box::new(family) as Box<dyn Artifact>),
-    );
+    artifacts.extend(files::artifacts(&survey));
     artifacts.push(Box::new(last_sweep));
     // Stable: within one class the order of this list holds.
     artifacts.sort_by_key(|artifact| artifact.spec().volatility);

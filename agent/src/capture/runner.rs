@@ -1,5 +1,6 @@
 //! Runs artifacts in order of volatility and gives each its outcome.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -17,6 +18,8 @@ use crate::limits::Throttle;
 pub struct Limits<'a> {
     pub run_deadline: Option<Instant>,
     pub max_file_bytes: u64,
+    /// Bytes that the evidence stream may still have before it is compressed.
+    pub total_left: Cell<u64>,
     pub throttle: Throttle,
     /// Told of an artifact that takes long: its name, bytes so far and in all.
     pub progress: &'a dyn Fn(&'static str, u64, u64),
@@ -37,6 +40,7 @@ pub fn run(
         run_deadline: limits.run_deadline,
         max_bytes: spec.max_bytes,
         max_file_bytes: limits.max_file_bytes,
+        total_left: limits.total_left.get(),
         interrupted,
         throttle: &limits.throttle,
         progress: limits.progress,
@@ -48,6 +52,8 @@ pub fn run(
         Err(halt) => Ok(Err(CaptureError::Halt(halt))),
     };
     let mut tally = sink.tally().clone();
+    let left = limits.total_left.get().saturating_sub(tally.streamed());
+    limits.total_left.set(left);
     let unnameable = bundle.take_unnameable();
     if unnameable > 0 {
         tally.losses.insert("failed:name".to_owned(), unnameable);

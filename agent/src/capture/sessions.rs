@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::glob::{Seen, matches};
 use super::processes::parse::text;
 use super::users::Users;
+use super::walk::matches;
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::{Host, HostError};
 use crate::text::rfc3339;
@@ -70,14 +70,12 @@ impl Artifact for Sessions {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let mut found = false;
-        for glob in FILES {
-            let paths = matches(host, glob, &mut |path, seen| match seen {
-                Seen::Failed(error) => sink.lost(path, &error),
-                Seen::Folder | Seen::Match => sink.check(),
-            })?;
-            for path in paths {
-                found |= logins(host, &path, sink)?;
-            }
+        let paths = matches(host, FILES, &mut |failed| match failed {
+            Some((path, error)) => sink.lost(path, &error),
+            None => sink.check(),
+        })?;
+        for path in paths {
+            found |= logins(host, &path, sink)?;
         }
         found |= last_logins(host, sink)?;
         if found {

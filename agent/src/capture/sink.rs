@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use evidence::digest::Hasher;
 use evidence::inventory::{Entry, FileType, Status};
 use evidence::keys::Stream;
 use serde::Serialize;
@@ -23,6 +24,10 @@ pub enum Halt {
     Deadline,
     #[error("its cap of {0} bytes is reached")]
     Cap(u64),
+    #[error("its budget of {0} names is used up")]
+    Names(u64),
+    #[error("--max-total-size is reached")]
+    Total,
     #[error("the run's deadline passed")]
     RunDeadline,
     #[error("the run was interrupted by a signal")]
@@ -42,11 +47,20 @@ impl From<Stopped> for Halt {
 pub struct Tally {
     pub items: u64,
     pub bytes: u64,
+    /// Of `bytes`, those of the memory stream.
+    pub memory: u64,
     pub vanished: u64,
     /// By status and error, such as `denied:EACCES`.
     pub losses: BTreeMap<String, u64>,
     /// What the report has to say beside the outcome.
     pub notes: Vec<String>,
+}
+
+impl Tally {
+    /// Bytes in the evidence stream.
+    pub fn streamed(&self) -> u64 {
+        self.bytes.saturating_sub(self.memory)
+    }
 }
 
 /// The limits that hold for an artifact.
@@ -55,12 +69,19 @@ pub struct Budget<'a> {
     pub run_deadline: Option<Instant>,
     pub max_bytes: u64,
     pub max_file_bytes: u64,
+    /// Bytes of evidence that the whole run may still have, the memory stream apart.
+    pub total_left: u64,
     pub interrupted: &'a AtomicBool,
     pub throttle: &'a Throttle,
     pub progress: &'a dyn Fn(&'static str, u64, u64),
 }
 
 impl Budget<'_> {
+    /// What is left of the run's total after `used` bytes of this artifact.
+    fn left(&self, used: u64) -> u64 {
+        self.total_left.saturating_sub(used)
+    }
+
     fn check(&self) -> Result<(), Halt> {
         self.throttle.pause();
         let now = Instant::now();
@@ -108,6 +129,9 @@ impl<'a> Sink<'a> {
         if self.tally.bytes > self.budget.max_bytes {
             return Err(Halt::Cap(self.budget.max_bytes));
         }
+        if self.budget.left(self.tally.streamed()) == 0 {
+            return Err(Halt::Total);
+        }
         self.budget.check()
     }
 
@@ -142,6 +166,7 @@ impl<'a> Sink<'a> {
     /// When the artifact has to end: what was read is in the stream all the same.
     pub fn memory(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Halt> {
         self.tally.bytes += bytes.len() as u64;
+        self.tally.memory += bytes.len() as u64;
         let buffer = self.bundle.memory().push(Stream::Memory, bytes)?;
         self.check()?;
         Ok(buffer)
@@ -202,6 +227,17 @@ impl<'a> Sink<'a> {
         Ok(line.len() as u64)
     }
 
+    /// Adds a line of another form than JSON to the table `name`, which is the artifact's.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn line(&mut self, name: &str, line: &[u8]) -> Result<(), Halt> {
+        self.check()?;
+        self.bundle.row(name, self.artifact, line)?;
+        self.tally.bytes += line.len() as u64;
+        Ok(())
+    }
+
     /// Counts a loss that has no item of its own, such as a field of a record.
     pub fn loss(&mut self, kind: &str) {
         *self.tally.losses.entry(kind.to_owned()).or_default() += 1;
@@ -250,13 +286,28 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// As [`Sink::raw`], of bytes that are not all as the host has them, which `reason` says.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn masked(&mut self, path: &Path, content: &Content, reason: &str) -> Result<(), Halt> {
+        self.part(path, content, Some(reason))?;
+        self.tally.items += 1;
+        Ok(())
+    }
+
     /// As [`Sink::raw`], for a part of something that counts as one item, such as a process.
     ///
     /// # Errors
     /// When the artifact has to end.
     pub fn raw_part(&mut self, path: &Path, content: &Content) -> Result<(), Halt> {
+        self.part(path, content, None)
+    }
+
+    fn part(&mut self, path: &Path, content: &Content, reason: Option<&str>) -> Result<(), Halt> {
         self.check()?;
         let mut item = self.item(path, FileType::File, content.stat.as_ref());
+        item.reason = reason.map(str::to_owned);
         if content.truncated {
             (item.status, item.reason) = (
                 Status::Truncated,
@@ -314,8 +365,54 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// When the artifact has to end; the file is then in the tar as far as it was read.
     pub fn file(&mut self, path: &Path, file: HostFile) -> Result<(), Halt> {
+        self.file_up_to(path, file, None)
+    }
+
+    /// As [`Sink::file`], of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Sink::file`].
+    pub fn file_up_to(
+        &mut self,
+        path: &Path,
+        file: HostFile,
+        most: Option<u64>,
+    ) -> Result<(), Halt> {
         let item = self.item(path, FileType::File, Some(file.stat()));
-        self.stream(item, file)
+        self.stream(item, file, most)
+    }
+
+    /// Lists a file of the host with the hash of its content, which stays where it is; `reason` says why.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn hashed(
+        &mut self,
+        path: &Path,
+        mut file: HostFile,
+        reason: &str,
+        most: Option<u64>,
+    ) -> Result<(), Halt> {
+        let stat = file.stat().clone();
+        if stat.size > most.unwrap_or(u64::MAX).min(self.budget.max_file_bytes) {
+            return self.metadata_only(path, &stat, "too large to be hashed");
+        }
+        let (mut hasher, mut size, mut buffer) = (Hasher::default(), 0, Vec::new());
+        loop {
+            self.check()?;
+            buffer = match file.read(buffer, usize::MAX) {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => piece,
+                Err(error) => return self.lost(path, &error),
+            };
+            hasher.update(&buffer);
+            size += buffer.len() as u64;
+        }
+        let mut item = self.item(path, FileType::File, Some(&stat));
+        (item.status, item.reason) = (Status::Metadata, Some(reason.to_owned()));
+        self.bundle.list_hashed(item, size, hasher.finish())?;
+        self.tally.items += 1;
+        Ok(())
     }
 
     /// Whether the content of `path` is in the tar already.
@@ -346,19 +443,28 @@ impl<'a> Sink<'a> {
         let mut item = bundle::own(name.as_bytes(), self.artifact);
         item.metadata = Some(file.stat().metadata());
         item.reason = Some(reason.to_owned());
-        self.stream(item, file)
+        self.stream(item, file, None)
     }
 
-    fn stream(&mut self, mut item: Item, file: HostFile) -> Result<(), Halt> {
+    fn stream(&mut self, mut item: Item, file: HostFile, most: Option<u64>) -> Result<(), Halt> {
         self.check()?;
         let stated = file.stat().size;
         let dense = file.dense_size().unwrap_or(stated);
-        let size = dense.min(self.budget.max_file_bytes);
+        let left = self.budget.left(self.tally.streamed());
+        let most = most
+            .unwrap_or(u64::MAX)
+            .min(self.budget.max_file_bytes)
+            .min(left);
+        let size = dense.min(most);
         if size < stated {
             let why = if size == dense {
                 "a hole follows"
-            } else {
+            } else if size == left {
+                "--max-total-size"
+            } else if size == self.budget.max_file_bytes {
                 "--max-file-size"
+            } else {
+                "the limit of its family"
             };
             item.status = Status::Truncated;
             item.reason = Some(format!("{size} of {stated} bytes: {why}"));
@@ -385,9 +491,21 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// When the artifact has to end.
     pub fn metadata(&mut self, path: &Path, stat: &Stat) -> Result<(), Halt> {
+        self.listed(path, stat, None)
+    }
+
+    /// As [`Sink::metadata`], of what could have been taken; `reason` says why it was not.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn metadata_only(&mut self, path: &Path, stat: &Stat, reason: &str) -> Result<(), Halt> {
+        self.listed(path, stat, Some(reason.to_owned()))
+    }
+
+    fn listed(&mut self, path: &Path, stat: &Stat, reason: Option<String>) -> Result<(), Halt> {
         self.check()?;
         let mut item = self.item(path, stat.file_type(), Some(stat));
-        item.status = Status::Metadata;
+        (item.status, item.reason) = (Status::Metadata, reason);
         self.bundle.list(item)?;
         self.tally.items += 1;
         Ok(())

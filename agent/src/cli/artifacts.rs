@@ -14,7 +14,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let artifacts = capture::artifacts(&Default::default());
+    let artifacts = capture::artifacts(Default::default());
     let specs: Vec<&capture::Spec> = artifacts.iter().map(|artifact| artifact.spec()).collect();
     if arguments.json {
         let json = serde_json::to_string_pretty(&specs)

@@ -16,10 +16,12 @@ use time::macros::format_description;
 
 use super::memory::MemoryArguments;
 use super::progress::{Mode, Progress};
+use super::selection::SelectionArguments;
 use super::store::{LockArguments, Place, S3Arguments, s3};
 use super::{Failure, print, tell};
-use crate::capture::{self, memory::Plan};
+use crate::capture::Plan;
 use crate::host::{self, Host};
+use crate::limits::{duration, size};
 use crate::run::{self, Options};
 use crate::ship::{Directory, Store, instance_id};
 
@@ -37,6 +39,10 @@ Examples:
     exhibit-agent collect --to s3://bucket --credentials-file - --cpu-limit 25 --rate-limit 20M <creds.json
   Physical memory alone, by LiME where a signed module fits this kernel:
     exhibit-agent collect --include memory,symbols --to s3://bucket --lime-modules s3://modules/lime --lime-key key.pem
+  The first look at many hosts, in under a minute each:
+    exhibit-agent collect --profile quick --to s3://bucket
+  All of it, with logs of the last month and an application of one's own:
+    exhibit-agent collect --profile full --since 30d --artifacts shop.toml --to s3://bucket
   Only what runs, within a minute:
     exhibit-agent collect --include first_sweep,sockets,processes,recovered --deadline 60s";
 
@@ -64,18 +70,14 @@ pub(super) struct Arguments {
     /// All arguments of `collect` at once: base64url of a JSON array, as the SSM document hands them on
     #[arg(long, value_name = "TEXT", exclusive = true)]
     config: Option<String>,
-    /// Capture only these artifacts; see `exhibit-agent artifacts`
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    include: Vec<String>,
-    /// Leave these artifacts out
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    exclude: Vec<String>,
     /// Read below this directory instead of /: a mounted image, a recorded tree
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Directory that takes the rest when the store fails for good; `ship` sends it later
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
+    #[command(flatten)]
+    selection: SelectionArguments,
     #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
@@ -101,6 +103,9 @@ struct Limits {
     /// Most bytes of one file, such as 512M or 8G; the rest is named as truncated
     #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = size)]
     max_file_size: u64,
+    /// Most bytes of evidence before compression, memory apart; what does not fit is named
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_total_size: Option<u64>,
     /// Most bytes a second to the store, such as 20M
     #[arg(long, value_name = "SIZE", value_parser = size)]
     rate_limit: Option<u64>,
@@ -150,7 +155,7 @@ fn unpack(config: &str) -> Result<Vec<String>, Failure> {
 }
 
 fn collect(arguments: &Arguments, given: Vec<String>) -> Result<Exit, Failure> {
-    known_artifacts(arguments)?;
+    let mut plan = arguments.selection.plan()?;
     let case: CaseId = arguments.case.parse().map_err(Failure::usage)?;
     let place = Place::parse(&arguments.to)?;
     let unreadable = |error| {
@@ -169,14 +174,14 @@ fn collect(arguments: &Arguments, given: Vec<String>) -> Result<Exit, Failure> {
             .map_or_else(collection_id, Ok)?,
     };
     let way = arguments.s3.of_host(&prefix.host);
-    let mut memory = arguments.memory.plan(&way)?;
+    plan.memory = arguments.memory.plan(&way)?;
     let store: Arc<dyn Store> = match place {
         Place::Directory(_) if arguments.lock.is_given() => {
             let message = "--kms-key, --retain-until, --legal-hold and --allow-unlocked are for s3://; a directory locks nothing";
             return Err(Failure::usage(message));
         }
         Place::Directory(path) => {
-            memory.refused = arguments.memory.no_room(&host, &path);
+            plan.memory.refused = arguments.memory.no_room(&host, &path);
             Arc::new(Directory::new(&path.join(prefix.to_string())))
         }
         Place::Bucket {
@@ -208,7 +213,7 @@ fn collect(arguments: &Arguments, given: Vec<String>) -> Result<Exit, Failure> {
     };
     let progress = Progress::new(mode);
     let result = run::run(
-        &options(arguments, given, prefix, memory),
+        &options(arguments, given, prefix, plan),
         &host,
         store,
         &interrupted,
@@ -233,7 +238,7 @@ fn collect(arguments: &Arguments, given: Vec<String>) -> Result<Exit, Failure> {
         .unwrap_or(Exit::Internal))
 }
 
-fn options(arguments: &Arguments, given: Vec<String>, prefix: Prefix, memory: Plan) -> Options {
+fn options(arguments: &Arguments, given: Vec<String>, prefix: Prefix, capture: Plan) -> Options {
     let limits = &arguments.limits;
     let cores = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -244,36 +249,15 @@ fn options(arguments: &Arguments, given: Vec<String>, prefix: Prefix, memory: Pl
         operator: arguments.operator.clone().unwrap_or_else(operator),
         reason: arguments.reason.clone(),
         arguments: given,
-        include: arguments.include.clone(),
-        exclude: arguments.exclude.clone(),
-        memory,
+        capture,
         spool: arguments.spool.clone(),
         deadline: limits.deadline,
         max_file_bytes: limits.max_file_size,
+        max_total_bytes: limits.max_total_size,
         rate_limit: limits.rate_limit,
         cpu_percent: limits.cpu_limit,
         level: limits.level,
         workers: limits.threads.map_or(cores, usize::from),
-    }
-}
-
-fn known_artifacts(arguments: &Arguments) -> Result<(), Failure> {
-    let artifacts = capture::artifacts(&Default::default());
-    let names: Vec<&str> = artifacts
-        .iter()
-        .map(|artifact| artifact.spec().name)
-        .collect();
-    let unknown = arguments
-        .include
-        .iter()
-        .chain(&arguments.exclude)
-        .find(|name| !names.contains(&name.as_str()));
-    match unknown {
-        Some(name) => Err(Failure::usage(format!(
-            "there is no artifact {name:?}; there are {}",
-            names.join(", ")
-        ))),
-        None => Ok(()),
     }
 }
 
@@ -341,73 +325,4 @@ fn signals() -> Result<Arc<AtomicBool>, Failure> {
         })?;
     }
     Ok(interrupted)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let seconds = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err("want a number with s, m or h".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "want a number with s, m or h")?;
-    number
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
-        .ok_or_else(|| "too long".to_owned())
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let shift = match unit {
-        "" | "B" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
-        _ => return Err("want a number with K, M, G or T (powers of 1024)".to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "want a number with K, M, G or T (powers of 1024)")?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "out of range".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_times_have_units() {
-        assert_eq!(
-            (size("512"), size("8G"), size("1KiB")),
-            (Ok(512), Ok(8 << 30), Ok(1024))
-        );
-        assert_eq!(
-            (duration("90s"), duration("2h")),
-            (Ok(Duration::from_secs(90)), Ok(Duration::from_secs(7200)))
-        );
-        for wrong in [
-            "",
-            "x",
-            "-1",
-            "1X",
-            "0",
-            "99999999999999999999",
-            "99999999T",
-        ] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-        assert!(duration("1d").is_err() && duration("").is_err());
-    }
 }

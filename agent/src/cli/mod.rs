@@ -5,6 +5,7 @@ mod collect;
 mod exports;
 mod memory;
 mod progress;
+mod selection;
 mod ship;
 mod store;
 mod verify;

@@ -247,8 +247,12 @@ impl Folder {
         Ok(self.at(path.as_ref(), open)?.1)
     }
 
+    pub(super) fn courier(&self) -> &Courier {
+        &self.courier
+    }
+
     /// Walks to the directory of `path` and does `act` with its last component, on the courier's thread.
-    fn at<T: Send + 'static>(
+    pub(super) fn at<T: Send + 'static>(
         &self,
         path: &Path,
         act: impl FnOnce(Arc<OwnedFd>, &CString) -> Result<T, HostError> + Send + 'static,
@@ -314,7 +318,8 @@ fn link_or(errno: Errno, folder: BorrowedFd<'_>, name: &CStr) -> HostError {
     }
 }
 
-fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
+/// Opens a directory to be listed. An empty name means `folder`.
+pub(super) fn open_listing(folder: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
     let name = if name.is_empty() {
         c"."
     } else {
@@ -322,7 +327,11 @@ fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostErr
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let open = |noatime| openat(folder, name, flags | noatime, Mode::empty());
-    let fd = without_atime(open).map_err(|errno| link_or(errno, folder, name))?;
+    without_atime(open).map_err(|errno| link_or(errno, folder, name))
+}
+
+fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
+    let fd = open_listing(folder, name)?;
     let mut entries = Vec::new();
     for entry in Dir::from_fd(fd)?.iter() {
         let entry = entry?;

@@ -10,6 +10,7 @@ mod file;
 mod folder;
 mod module;
 mod mounts;
+mod scan;
 mod stat;
 mod sys;
 
@@ -21,8 +22,9 @@ pub use error::HostError;
 pub use file::HostFile;
 pub use folder::{Content, DirEntry, Each, Folder};
 pub use module::{Loading, Pipe};
-pub use mounts::Foreign;
 pub(crate) use mounts::unescape;
+pub use mounts::{Foreign, Mount};
+pub use scan::{Found, Scan};
 pub use stat::Stat;
 pub use sys::{
     Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_heap,
@@ -87,6 +89,11 @@ impl Host {
     /// The root directory. Paths given to it may start with `/`.
     pub fn root(&self) -> &Folder {
         &self.root
+    }
+
+    /// What is mounted where, in the order of mountinfo; empty when it can not be read.
+    pub fn mounts(&self) -> Vec<Mount> {
+        mounts::mounts(&self.root, self.own.unwrap_or(1))
     }
 
     /// Mount points below `/proc`: what they cover can not be seen.

@@ -25,6 +25,82 @@ const KINDS: &[(&str, u32)] = &[
     ("vboxsf", 0x786F_4256),
 ];
 
+/// File systems that the kernel makes up: what they hold is state, not files.
+const MADE_UP: &[&str] = &[
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "pstore",
+    "bpf",
+    "configfs",
+    "hugetlbfs",
+    "fusectl",
+    "binfmt_misc",
+    "rpc_pipefs",
+    "nsfs",
+    "selinuxfs",
+    "efivarfs",
+    "nfsd",
+];
+
+/// A line of mountinfo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub point: PathBuf,
+    /// What of the file system is mounted there: `/`, or a directory in it.
+    pub root: PathBuf,
+    /// `major:minor`.
+    pub device: String,
+    /// Type of the file system.
+    pub kind: String,
+    pub source: String,
+}
+
+impl Mount {
+    /// Whether the kernel makes up what is there.
+    pub fn is_made_up(&self) -> bool {
+        MADE_UP.contains(&self.kind.as_str())
+    }
+
+    /// Whether it answers from somewhere else, or from a program.
+    pub fn is_foreign(&self) -> bool {
+        let family = self.kind.split('.').next().unwrap_or_default();
+        KINDS.iter().any(|(name, _)| *name == family)
+    }
+
+    /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let device = String::from_utf8_lossy(fields.next()?).into_owned();
+        let path = |field: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(unescape(field)));
+        let (root, point) = (path(fields.next()?), path(fields.next()?));
+        let mut after = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = String::from_utf8_lossy(after.next()?).into_owned();
+        let source = after.next().map(unescape).unwrap_or_default();
+        Some(Self {
+            point,
+            root,
+            device,
+            kind,
+            source: String::from_utf8_lossy(&source).into_owned(),
+        })
+    }
+}
+
+/// What is mounted, in the order of mountinfo; empty when it can not be read.
+pub(super) fn mounts(root: &Folder, own: i32) -> Vec<Mount> {
+    let content = root.read(format!("proc/{own}/mountinfo"), SMALL);
+    let bytes = content.map(|content| content.bytes).unwrap_or_default();
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter_map(Mount::parse).collect()
+}
+
 /// Mount points of such file systems.
 #[derive(Debug, Default)]
 pub struct Foreign(Vec<(PathBuf, String)>);
@@ -53,43 +129,21 @@ impl Foreign {
 }
 
 pub(super) fn foreign(root: &Folder, own: i32) -> Foreign {
-    let Ok(content) = root.read(format!("proc/{own}/mountinfo"), SMALL) else {
-        return Foreign::default();
-    };
-    Foreign(
-        content
-            .bytes
-            .split(|byte| *byte == b'\n')
-            .filter_map(foreign_mount)
-            .collect(),
-    )
+    let mounts = mounts(root, own).into_iter();
+    // A mount over `/` itself would hide the whole machine from us; its files still have their own check when opened.
+    let foreign = mounts.filter(|mount| mount.is_foreign() && mount.point != Path::new("/"));
+    Foreign(foreign.map(|mount| (mount.point, mount.kind)).collect())
 }
 
 /// Mount points below `/proc`, each of which hides what the kernel shows there. The kernel's own is left out.
 pub(super) fn over_proc(root: &Folder, own: i32) -> Vec<PathBuf> {
-    let Ok(content) = root.read(format!("proc/{own}/mountinfo"), SMALL) else {
-        return Vec::new();
+    let points = mounts(root, own).into_iter().map(|mount| mount.point);
+    let hides = |point: &PathBuf| {
+        point.starts_with("/proc")
+            && point != Path::new("/proc")
+            && point != Path::new("/proc/sys/fs/binfmt_misc")
     };
-    let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
-    let points = content.bytes.split(|byte| *byte == b'\n').filter_map(point);
-    let hides =
-        |point: &Vec<u8>| point.starts_with(b"/proc/") && point != b"/proc/sys/fs/binfmt_misc";
-    points
-        .filter(hides)
-        .map(|point| PathBuf::from(std::ffi::OsString::from_vec(point)))
-        .collect()
-}
-
-/// The mount point and type of a line of mountinfo, if it is foreign (proc_pid_mountinfo(5)).
-fn foreign_mount(line: &[u8]) -> Option<(PathBuf, String)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let point = unescape(fields.nth(4)?);
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    let kind = String::from_utf8_lossy(kind).into_owned();
-    let family = kind.split('.').next().unwrap_or_default();
-    let foreign = KINDS.iter().any(|(name, _)| *name == family);
-    // A mount over `/` itself would hide the whole machine from us; its files still have their own check when opened.
-    (foreign && point != b"/").then(|| (PathBuf::from(std::ffi::OsString::from_vec(point)), kind))
+    points.filter(hides).collect()
 }
 
 /// Space, tab, newline and backslash stand as octal escapes in mountinfo.
@@ -126,13 +180,18 @@ mod tests {
     #[test]
     fn network_and_user_space_mounts_are_found_and_local_ones_not() {
         let line = b"40 1 0:35 / /mnt/a\\040b rw,relatime shared:7 - fuse.sshfs x:/ rw";
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!(mount.point, Path::new("/mnt/a b"));
         assert_eq!(
-            foreign_mount(line),
-            Some((PathBuf::from("/mnt/a b"), "fuse.sshfs".to_owned()))
+            (mount.kind.as_str(), mount.source.as_str()),
+            ("fuse.sshfs", "x:/")
         );
-        assert!(foreign_mount(b"41 1 0:36 / /data rw - nfs4 srv:/data rw").is_some());
-        assert!(foreign_mount(b"25 1 254:0 / /data rw,relatime - ext4 /dev/vda rw").is_none());
-        assert!(foreign_mount(b"").is_none() && foreign_mount(b"1 2 3 4 5").is_none());
+        let foreign = |line: &[u8]| Mount::parse(line).is_some_and(|mount| mount.is_foreign());
+        assert!(foreign(line) && foreign(b"41 1 0:36 / /data rw - nfs4 srv:/data rw"));
+        assert!(!foreign(
+            b"25 1 254:0 / /data rw,relatime - ext4 /dev/vda rw"
+        ));
+        assert!(Mount::parse(b"").is_none() && Mount::parse(b"1 2 3 4 5").is_none());
         let foreign = Foreign(vec![(PathBuf::from("/mnt"), "nfs".to_owned())]);
         assert_eq!(foreign.kind_at(Path::new("/mnt/x")), Some("nfs"));
         assert_eq!(foreign.kind_at(Path::new("/mnt2")), None);

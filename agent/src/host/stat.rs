@@ -5,10 +5,18 @@ use std::collections::BTreeMap;
 use evidence::inventory::{FileType, Metadata};
 
 /// A time of the host's clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
     pub seconds: i64,
     pub nanoseconds: u32,
+}
+
+impl Timestamp {
+    /// As one number; what it can not hold, some centuries away, is cut.
+    pub fn nanoseconds_since_epoch(self) -> i64 {
+        let seconds = self.seconds.saturating_mul(1_000_000_000);
+        seconds.saturating_add(i64::from(self.nanoseconds))
+    }
 }
 
 impl std::fmt::Display for Timestamp {
@@ -37,6 +45,9 @@ pub struct Stat {
     pub mtime: Timestamp,
     pub ctime: Timestamp,
     pub btime: Option<Timestamp>,
+    /// Whether the kernel refuses to change it, and whether it only lets it grow: `chattr +i`, `+a` (statx(2)).
+    pub immutable: bool,
+    pub append_only: bool,
     /// Names, and values in base64.
     pub xattrs: BTreeMap<String, String>,
 }

@@ -61,39 +61,62 @@ pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<
         mtime: time(raw.stx_mtime),
         ctime: time(raw.stx_ctime),
         btime: (raw.stx_mask & libc::STATX_BTIME != 0).then(|| time(raw.stx_btime)),
+        immutable: raw.stx_attributes & libc::STATX_ATTR_IMMUTABLE as u64 != 0,
+        append_only: raw.stx_attributes & libc::STATX_ATTR_APPEND as u64 != 0,
         xattrs: BTreeMap::new(),
     })
 }
 
 /// Extended attributes of an open file, values in base64. What can not be read is left out.
 pub(super) fn xattrs(file: BorrowedFd<'_>) -> BTreeMap<String, String> {
-    let mut names = vec![0_u8; XATTR_MAX];
-    // SAFETY: the buffer is valid for its length.
-    let length =
-        unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
-    names.truncate(usize::try_from(length).unwrap_or(0));
-    let names = names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
-    names
-        .filter_map(|name| Some((name.escape_ascii().to_string(), xattr(file, name)?)))
-        .collect()
+    let file = file.as_raw_fd();
+    attributes(
+        // SAFETY: the buffer is valid for its length.
+        |names| unsafe { libc::flistxattr(file, names.as_mut_ptr().cast(), names.len()) },
+        |name, value| {
+            let room = value.as_mut_ptr().cast();
+            // SAFETY: the name ends with NUL and the buffer is valid for its length.
+            unsafe { libc::fgetxattr(file, name.as_ptr(), room, value.len()) }
+        },
+    )
 }
 
-fn xattr(file: BorrowedFd<'_>, name: &[u8]) -> Option<String> {
-    let name = CString::new(name).ok()?;
-    let mut value = vec![0_u8; XATTR_MAX];
-    // SAFETY: the name ends with NUL and the buffer is valid for its length.
-    let length = unsafe {
-        libc::fgetxattr(
-            file.as_raw_fd(),
-            name.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
+/// As [`xattrs`], of `name` in the thread's working directory, which is not opened for it.
+pub(super) fn xattrs_here(path: &CStr) -> BTreeMap<String, String> {
+    let path = path.as_ptr();
+    attributes(
+        // SAFETY: the path ends with NUL and the buffer is valid for its length.
+        |names| unsafe { libc::llistxattr(path, names.as_mut_ptr().cast(), names.len()) },
+        |name, value| {
+            let room = value.as_mut_ptr().cast();
+            // SAFETY: path and name end with NUL and the buffer is valid for its length.
+            unsafe { libc::lgetxattr(path, name.as_ptr(), room, value.len()) }
+        },
+    )
+}
+
+fn attributes(
+    list: impl Fn(&mut [u8]) -> isize,
+    get: impl Fn(&CStr, &mut [u8]) -> isize,
+) -> BTreeMap<String, String> {
+    // Most files have none: asking for the length costs no buffer.
+    if list(&mut []) <= 0 {
+        return BTreeMap::new();
+    }
+    let mut names = vec![0_u8; XATTR_MAX];
+    let length = list(&mut names);
+    names.truncate(usize::try_from(length).unwrap_or(0));
+    let value = |name: &[u8]| {
+        let mut value = vec![0_u8; XATTR_MAX];
+        let length = get(&CString::new(name).ok()?, &mut value);
+        value.truncate(usize::try_from(length).ok()?);
+        Some((name.escape_ascii().to_string(), BASE64.encode(value)))
     };
-    value.truncate(usize::try_from(length).ok()?);
-    Some(BASE64.encode(value))
+    let names = names.split(|byte| *byte == 0);
+    names
+        .filter(|name| !name.is_empty())
+        .filter_map(value)
+        .collect()
 }
 
 /// Lowest CPU priority (nice 19) and the idle I/O class (`ioprio_set(2)`), for this process and its later threads.
@@ -233,4 +256,22 @@ pub fn usage() -> Usage {
         cpu_system_us: unsigned(usage.system_time().num_microseconds()),
         peak_rss_bytes: unsigned(usage.max_rss()) * 1024,
     }
+}
+
+/// Sets an extended attribute; false where the file system has none.
+#[cfg(test)]
+pub(super) fn set_attribute_for_tests(path: &std::path::Path, name: &CStr, value: &[u8]) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    // SAFETY: path and name end with NUL and the value is valid for its length.
+    let result = unsafe {
+        libc::lsetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    result == 0
 }

@@ -14,6 +14,7 @@ pub mod risks;
 mod zeros;
 
 use evidence::lime::Range;
+use std::borrow::Cow;
 
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
 use crate::host::{Host, HostError, SMALL, trim_heap};
@@ -116,8 +117,8 @@ impl Artifact for Memory {
         &SPEC
     }
 
-    fn left_out(&self) -> Option<&'static str> {
-        (self.plan.mode == Mode::Off).then_some("--memory off")
+    fn left_out(&self) -> Option<Cow<'static, str>> {
+        (self.plan.mode == Mode::Off).then_some("--memory off".into())
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {

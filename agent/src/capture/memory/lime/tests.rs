@@ -61,6 +61,7 @@ fn run(
         run_deadline: None,
         max_bytes: u64::MAX,
         max_file_bytes: u64::MAX,
+        total_left: u64::MAX,
         interrupted,
         throttle: &throttle,
         progress: &|_, _, _| {},

@@ -1,0 +1,161 @@
+//! A directory and the metadata of all that is in it, piece by piece: a million names are never held at once.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use evidence::inventory::FileType;
+use nix::dir::{Dir, OwningIter};
+use nix::fcntl::readlinkat;
+use nix::sched::{CloneFlags, unshare};
+
+use super::folder::{Folder, open_listing};
+use super::{HostError, Stat, sys};
+
+/// Names that are looked at in one go. A directory with fewer comes in the order of its names.
+const PIECE: usize = 1024;
+
+/// A name in a directory, and what the kernel says of it.
+#[derive(Debug)]
+pub struct Found {
+    pub name: OsString,
+    pub stat: Result<Stat, HostError>,
+    /// Of a symbolic link, bytes as they are.
+    pub target: Option<Vec<u8>>,
+}
+
+/// A directory that is being read.
+pub struct Scan {
+    folder: Folder,
+    state: Option<(Arc<OwnedFd>, OwningIter)>,
+}
+
+impl Folder {
+    /// Starts to read the directory at `path`.
+    ///
+    /// # Errors
+    /// [`HostError::Link`] when a component is a symbolic link; otherwise as the kernel says.
+    pub fn scan(&self, path: impl AsRef<Path>) -> Result<Scan, HostError> {
+        let open = |folder: Arc<OwnedFd>, name: &std::ffi::CString| {
+            let fd = open_listing(folder.as_fd(), name)?;
+            let here = Arc::new(fd.try_clone().map_err(|_| HostError::Stuck)?);
+            Ok((here, Dir::from_fd(fd)?.into_iter()))
+        };
+        let (_, state) = self.at(path.as_ref(), open)?;
+        Ok(Scan {
+            folder: self.clone(),
+            state: Some(state),
+        })
+    }
+}
+
+impl Scan {
+    /// The next names, sorted; none at the end.
+    ///
+    /// # Errors
+    /// When the directory can not be read on: what came before holds.
+    pub fn next(&mut self) -> Result<Vec<Found>, HostError> {
+        let Some((here, mut entries)) = self.state.take() else {
+            return Ok(Vec::new());
+        };
+        let (found, state) = self.folder.courier().call(move || {
+            let mut names = Vec::new();
+            for entry in entries.by_ref() {
+                let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+                if names.len() == PIECE {
+                    break;
+                }
+            }
+            names.sort_unstable();
+            let ended = names.len() < PIECE;
+            // Attributes are only to be had by a path, or by opening the file: the path is the name alone, from here.
+            let at_home =
+                unshare(CloneFlags::CLONE_FS).is_ok() && nix::unistd::fchdir(here.as_fd()).is_ok();
+            let found = names.into_iter().map(|name| look(&here, name, at_home));
+            let found: Vec<Found> = found.collect();
+            Ok((found, (!ended).then_some((here, entries))))
+        })?;
+        self.state = state;
+        Ok(found)
+    }
+}
+
+fn look(folder: &OwnedFd, name: OsString, at_home: bool) -> Found {
+    // A name of the kernel's has no NUL.
+    let c_name = std::ffi::CString::new(name.as_bytes()).unwrap_or_default();
+    let mut stat = sys::stat(folder.as_fd(), &c_name, false).map_err(HostError::from);
+    let mut target = None;
+    if let Ok(stat) = &mut stat {
+        match stat.file_type() {
+            FileType::Symlink => target = link(folder, &c_name),
+            FileType::File | FileType::Directory if at_home => {
+                stat.xattrs = sys::xattrs_here(&c_name);
+            }
+            _ => {}
+        }
+    }
+    Found { name, stat, target }
+}
+
+fn link(folder: &OwnedFd, name: &CStr) -> Option<Vec<u8>> {
+    readlinkat(folder, name).ok().map(OsString::into_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Host;
+    use super::*;
+
+    #[test]
+    fn a_large_directory_comes_in_pieces_and_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let count = PIECE * 2 + 7;
+        for number in 0..count {
+            std::fs::write(root.path().join(format!("f{number:06}")), "").unwrap();
+        }
+        std::os::unix::fs::symlink("gone", root.path().join("link")).unwrap();
+        let host = Host::open(root.path()).unwrap();
+        let mut scan = host.root().scan("").unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        let mut pieces = 0;
+        loop {
+            let found = scan.next().unwrap();
+            if found.is_empty() {
+                break;
+            }
+            pieces += 1;
+            assert!(found.len() <= PIECE);
+            for one in found {
+                let stat = one.stat.unwrap();
+                let is_link = stat.file_type() == FileType::Symlink;
+                assert_eq!(one.target.is_some(), is_link);
+                assert!(names.insert(one.name));
+            }
+        }
+        assert_eq!((names.len(), pieces), (count + 1, 3));
+        assert!(scan.next().unwrap().is_empty(), "an end stays one");
+    }
+
+    #[test]
+    fn attributes_are_read_without_opening_the_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("secret");
+        std::fs::write(&path, "").unwrap();
+        let set = sys::set_attribute_for_tests(&path, c"user.mark", b"seen");
+        let host = Host::open(root.path()).unwrap();
+        let found = host.root().scan("").unwrap().next().unwrap();
+        let stat = found[0].stat.clone().unwrap();
+        // A file system without such attributes is no fault of ours.
+        if set {
+            assert_eq!(
+                stat.xattrs.get("user.mark").map(String::as_str),
+                Some("c2Vlbg==")
+            );
+        }
+    }
+}

@@ -51,3 +51,15 @@ fn a_command_line_that_means_nothing_ends_with_2() {
         assert_eq!(answer(wrong).0, Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn the_reference_of_artifacts_is_current() {
+    let (code, printed) = answer(&["artifacts", "--markdown"]);
+    assert_eq!(code, Some(0));
+    let kept =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/artifacts.md"));
+    assert!(
+        kept.unwrap() == printed,
+        "docs/artifacts.md is old: exhibit-agent artifacts --markdown > docs/artifacts.md"
+    );
+}

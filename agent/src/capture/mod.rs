@@ -99,6 +99,7 @@ pub trait Artifact {
 pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
     let memory = memory::Memory::new(plan.memory.clone());
+    let environment = plan.policies.of(sensitive::Class::Environment);
     let survey = Rc::new(filesystem::Survey::new(plan));
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
@@ -107,7 +108,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(memory),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
-        Box::new(processes::Processes),
+        Box::new(processes::Processes(environment)),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
         Box::new(messages::KernelMessages),

@@ -13,6 +13,7 @@ use evidence::inventory::{Entry, FileType, Status};
 use evidence::keys::Stream;
 use serde::Serialize;
 
+use super::sensitive::Class;
 use crate::bundle::{self, Item, Piece, ROOT, Source, Stopped, Writer};
 use crate::host::{Content, HostError, HostFile, Stat, clocks};
 use crate::limits::Throttle;
@@ -286,14 +287,28 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// As [`Sink::raw`], of bytes that are not all as the host has them, which `reason` says.
+    /// As [`Sink::raw`], of bytes from which the secrets of `class` were taken out, which the inventory says.
     ///
     /// # Errors
     /// When the artifact has to end.
-    pub fn masked(&mut self, path: &Path, content: &Content, reason: &str) -> Result<(), Halt> {
-        self.part(path, content, Some(reason))?;
+    pub fn masked(&mut self, path: &Path, content: &Content, class: Class) -> Result<(), Halt> {
+        self.masked_part(path, content, class)?;
         self.tally.items += 1;
         Ok(())
+    }
+
+    /// As [`Sink::masked`], for a part of something that counts as one item.
+    ///
+    /// # Errors
+    /// When the artifact has to end.
+    pub fn masked_part(
+        &mut self,
+        path: &Path,
+        content: &Content,
+        class: Class,
+    ) -> Result<(), Halt> {
+        let reason = format!("masked: {} (--sensitive)", class.word());
+        self.part(path, content, Some(&reason))
     }
 
     /// As [`Sink::raw`], for a part of something that counts as one item, such as a process.

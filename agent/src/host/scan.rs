@@ -1,9 +1,9 @@
 //! A directory and the metadata of all that is in it, piece by piece: a million names are never held at once.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evidence::inventory::FileType;
@@ -29,25 +29,22 @@ pub struct Found {
 /// A directory that is being read.
 pub struct Scan {
     folder: Folder,
-    state: Option<(Arc<OwnedFd>, OwningIter)>,
+    state: State,
+}
+
+enum State {
+    Unopened(PathBuf),
+    Open(Arc<OwnedFd>, OwningIter),
+    Ended,
 }
 
 impl Folder {
-    /// Starts to read the directory at `path`.
-    ///
-    /// # Errors
-    /// [`HostError::Link`] when a component is a symbolic link; otherwise as the kernel says.
-    pub fn scan(&self, path: impl AsRef<Path>) -> Result<Scan, HostError> {
-        let open = |folder: Arc<OwnedFd>, name: &std::ffi::CString| {
-            let fd = open_listing(folder.as_fd(), name)?;
-            let here = Arc::new(fd.try_clone().map_err(|_| HostError::Stuck)?);
-            Ok((here, Dir::from_fd(fd)?.into_iter()))
-        };
-        let (_, state) = self.at(path.as_ref(), open)?;
-        Ok(Scan {
+    /// The directory at `path`, which the first [`Scan::next`] opens.
+    pub fn scan(&self, path: impl AsRef<Path>) -> Scan {
+        Scan {
             folder: self.clone(),
-            state: Some(state),
-        })
+            state: State::Unopened(path.as_ref().to_owned()),
+        }
     }
 }
 
@@ -55,39 +52,55 @@ impl Scan {
     /// The next names, sorted; none at the end.
     ///
     /// # Errors
-    /// When the directory can not be read on: what came before holds.
+    /// [`HostError::Link`] when a component of the path is a symbolic link; otherwise as the kernel says. What came
+    /// before holds.
     pub fn next(&mut self) -> Result<Vec<Found>, HostError> {
-        let Some((here, mut entries)) = self.state.take() else {
-            return Ok(Vec::new());
-        };
-        let (found, state) = self.folder.courier().call(move || {
-            let mut names = Vec::new();
-            for entry in entries.by_ref() {
-                let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-                if name != "." && name != ".." {
-                    names.push(name);
-                }
-                if names.len() == PIECE {
-                    break;
-                }
+        // Opening and the first piece are one call: most directories are small.
+        let (found, state) = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ended => return Ok(Vec::new()),
+            State::Open(here, entries) => self.folder.courier().call(|| piece(here, entries))?,
+            State::Unopened(path) => {
+                let open = |folder: Arc<OwnedFd>, name: &CString| {
+                    let fd = open_listing(folder.as_fd(), name)?;
+                    let here = Arc::new(fd.try_clone().map_err(|_| HostError::Stuck)?);
+                    piece(here, Dir::from_fd(fd)?.into_iter())
+                };
+                self.folder.at(&path, open)?.1
             }
-            names.sort_unstable();
-            let ended = names.len() < PIECE;
-            // Attributes are only to be had by a path, or by opening the file: the path is the name alone, from here.
-            let at_home =
-                unshare(CloneFlags::CLONE_FS).is_ok() && nix::unistd::fchdir(here.as_fd()).is_ok();
-            let found = names.into_iter().map(|name| look(&here, name, at_home));
-            let found: Vec<Found> = found.collect();
-            Ok((found, (!ended).then_some((here, entries))))
-        })?;
+        };
         self.state = state;
         Ok(found)
     }
 }
 
+fn piece(here: Arc<OwnedFd>, mut entries: OwningIter) -> Result<(Vec<Found>, State), HostError> {
+    let mut names = Vec::new();
+    for entry in entries.by_ref() {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+        if names.len() == PIECE {
+            break;
+        }
+    }
+    names.sort_unstable();
+    let ended = names.len() < PIECE;
+    // Attributes are only to be had by a path, or by opening the file: the path is the name alone, from here.
+    let at_home =
+        unshare(CloneFlags::CLONE_FS).is_ok() && nix::unistd::fchdir(here.as_fd()).is_ok();
+    let found = names.into_iter().map(|name| look(&here, name, at_home));
+    let found: Vec<Found> = found.collect();
+    let state = match ended {
+        true => State::Ended,
+        false => State::Open(here, entries),
+    };
+    Ok((found, state))
+}
+
 fn look(folder: &OwnedFd, name: OsString, at_home: bool) -> Found {
     // A name of the kernel's has no NUL.
-    let c_name = std::ffi::CString::new(name.as_bytes()).unwrap_or_default();
+    let c_name = CString::new(name.as_bytes()).unwrap_or_default();
     let mut stat = sys::stat(folder.as_fd(), &c_name, false).map_err(HostError::from);
     let mut target = None;
     if let Ok(stat) = &mut stat {
@@ -120,7 +133,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("gone", root.path().join("link")).unwrap();
         let host = Host::open(root.path()).unwrap();
-        let mut scan = host.root().scan("").unwrap();
+        let mut scan = host.root().scan("");
         let mut names = std::collections::BTreeSet::new();
         let mut pieces = 0;
         loop {
@@ -148,7 +161,7 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let set = sys::set_attribute_for_tests(&path, c"user.mark", b"seen");
         let host = Host::open(root.path()).unwrap();
-        let found = host.root().scan("").unwrap().next().unwrap();
+        let found = host.root().scan("").next().unwrap();
         let stat = found[0].stat.clone().unwrap();
         // A file system without such attributes is no fault of ours.
         if set {

@@ -5,6 +5,8 @@
 
 mod definition;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -83,8 +85,10 @@ impl Artifact for Files {
                 sink.note(format!("the walk of the file systems ended early ({}): what it did not reach is missing", stopped.halt));
                 Ok(())
             }
-            _ if share.list.len() == 0 && share.lost.is_empty() => {
-                Err(CaptureError::Absent("no such file on this host".to_owned()))
+            _ if sink.tally().items == 0 && sink.tally().losses.is_empty() => {
+                Err(CaptureError::Absent(
+                    "no such file on this host that no other family took".to_owned(),
+                ))
             }
             _ => Ok(()),
         }

@@ -90,6 +90,5 @@ fn mask(host: &Host, path: &Path, class: Option<Class>, sink: &mut Sink<'_>) -> 
         bytes: sensitive::mask(class, &content.bytes),
         ..content
     };
-    let reason = format!("masked: {} (--sensitive)", class.word());
-    sink.masked(path, &masked, &reason)
+    sink.masked(path, &masked, class)
 }

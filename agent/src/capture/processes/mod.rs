@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use evidence::digest::{Digest, Hasher};
 use serde::Serialize;
 
+use super::sensitive::{Class, Policy, mask};
 use super::users::Users;
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::{Host, HostError, HostFile};
@@ -17,8 +18,8 @@ use crate::text::rfc3339;
 use read::{ByName, Process};
 use record::{Context, Record};
 
-/// All processes and kernel threads.
-pub struct Processes;
+/// All processes and kernel threads; of their environment what the policy says.
+pub struct Processes(pub Policy);
 
 static SPEC: Spec = Spec {
     name: "processes",
@@ -37,6 +38,7 @@ impl Artifact for Processes {
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let mut pass = Pass {
+            environment: self.0,
             context: context(host),
             hashes: BTreeMap::new(),
             mount_views: BTreeSet::new(),
@@ -74,6 +76,7 @@ pub fn context(host: &Host) -> Context {
 type FileId = (u32, u32, u64, u64, String, String);
 
 struct Pass {
+    environment: Policy,
     context: Context,
     /// Executables that were hashed already: many processes run the same one.
     hashes: BTreeMap<FileId, Digest>,
@@ -105,7 +108,9 @@ impl Pass {
                 None
             }
         };
-        let record = record::record(&process, &self.context, exe);
+        let hashed = self.guard(&mut process);
+        let mut record = record::record(&process, &self.context, exe);
+        record.exhibit.environment_sha256 = hashed;
         self.raw(&process, sink)?;
         count_losses(&process, sink);
         sink.record("process/processes", &record)?;
@@ -114,6 +119,22 @@ impl Pass {
             self.context.start_ns(process.stat.start_ticks),
         ))?;
         findings(&record, sink)
+    }
+
+    /// Takes out of the environment what the policy wants out; the answer is its hash where that is all there will be.
+    fn guard(&self, process: &mut Process) -> Option<Digest> {
+        match (self.environment, process.texts.get_mut("environ")) {
+            (Policy::Mask, Some(Ok(content))) => {
+                content.bytes = mask(Class::Environment, &content.bytes);
+                None
+            }
+            (Policy::Hash, Some(Ok(content))) => {
+                let digest = Digest::of(&content.bytes);
+                process.texts.remove("environ");
+                Some(digest)
+            }
+            _ => None,
+        }
     }
 
     /// The hash of an executable, read through the process, not through its path.
@@ -172,6 +193,9 @@ impl Pass {
         {
             match content {
                 Ok(_) if name == "mountinfo" && known_mounts => {}
+                Ok(content) if name == "environ" && self.environment == Policy::Mask => {
+                    sink.masked_part(&folder.join(name), content, Class::Environment)?;
+                }
                 Ok(content) => sink.raw_part(&folder.join(name), content)?,
                 // Stands in the record's `errors`, and is counted once for the record.
                 Err(_) => {}

@@ -60,6 +60,9 @@ pub struct User {
 /// What ECS has no name for.
 #[derive(Debug, Serialize)]
 pub struct Own {
+    /// SHA-256 of the environment, where only that was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_sha256: Option<Digest>,
     pub state: char,
     pub kernel_thread: bool,
     pub start_ticks: u64,
@@ -213,6 +216,7 @@ fn own(
         .map(parse::mappings)
         .unwrap_or_default();
     Own {
+        environment_sha256: None,
         state: stat.state,
         kernel_thread: stat.is_kernel_thread(),
         start_ticks: stat.start_ticks,

@@ -34,7 +34,7 @@ const MAX_ASIDE: usize = 10_000;
 pub(crate) struct Want<'a> {
     pub(crate) owner: Owner,
     pub(crate) glob: &'a str,
-    /// Whether a directory that it names means all that is in it.
+    /// Whether a directory that it names means all that is in it, and `DIR/**` the directory, too.
     pub(crate) tree: bool,
 }
 
@@ -160,8 +160,16 @@ impl Plan {
             (None, true) => self.of_homes.push(want.owner),
             _ => self.trie.add(base.as_deref(), &rest, want.owner),
         }
-        if want.tree && trie::names_its_end(want.glob) {
+        if !want.tree {
+            return;
+        }
+        // A directory and all that is in it: whichever of the two the glob names, the other is meant, too.
+        if rest.last() == Some(&"**") {
+            rest.pop();
+        } else if trie::names_its_end(want.glob) {
             rest.push("**");
+        }
+        if rest.last().is_none_or(|last| *last != "*") && (base.is_some() || !rest.is_empty()) {
             self.trie.add(base.as_deref(), &rest, want.owner);
         }
     }
@@ -325,10 +333,7 @@ impl Walk<'_> {
 
     fn folder(&mut self, next: &Pending, visit: Visit<'_>) -> Result<(), Halt> {
         visit(Seen::Folder)?;
-        let mut scan = match self.host.root().scan(&next.path) {
-            Ok(scan) => scan,
-            Err(error) => return self.failed(next, error, visit),
-        };
+        let mut scan = self.host.root().scan(&next.path);
         let mut below = Vec::new();
         loop {
             match scan.next() {

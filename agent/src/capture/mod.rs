@@ -6,6 +6,7 @@
 mod clock;
 mod files;
 mod glob;
+pub mod hidden;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
@@ -98,6 +99,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(processes::Processes),
+        Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
         Box::new(messages::KernelMessages),

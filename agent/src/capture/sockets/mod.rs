@@ -27,3 +27,4 @@ pub use owners::owners;
 pub(crate) use owners::word;
 pub(crate) use scan::recorded;
 pub use scan::scan;
+pub(crate) use scan::{asked, told};

@@ -4,6 +4,7 @@
 //! command of the host and never ends the run: what it can not get, it names.
 
 mod clock;
+pub mod ebpf;
 mod files;
 mod glob;
 pub mod hidden;
@@ -102,6 +103,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
+        Box::new(ebpf::Ebpf),
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),

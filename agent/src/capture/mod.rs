@@ -11,6 +11,7 @@ pub mod hidden;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
+pub mod modules;
 pub mod network;
 pub mod processes;
 mod recovered;
@@ -20,6 +21,7 @@ pub(crate) mod sink;
 pub mod sockets;
 mod sweep;
 pub mod symbols;
+pub mod tracing;
 pub mod users;
 
 use std::time::Duration;
@@ -103,7 +105,9 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
+        Box::new(modules::Modules),
         Box::new(ebpf::Ebpf),
+        Box::new(tracing::Tracing),
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),

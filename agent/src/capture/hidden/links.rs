@@ -94,6 +94,7 @@ pub(super) fn capture(host: &Host, sink: &mut Sink<'_>) -> Result<(), Halt> {
         {
             Ok(Some(counted)) => counted,
             Ok(None) | Err(HostError::Link | HostError::Foreign(_)) => continue,
+            Err(error) if error.is_gone() => continue,
             Err(error) => {
                 sink.count(&error);
                 continue;

@@ -6,7 +6,7 @@ use exhibit_agent::capture::network;
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
-    ebpf, hidden, kernel, messages, modules, sessions, tracing, users::Users,
+    ebpf, firewall, hidden, kernel, messages, modules, sessions, tracing, users::Users,
 };
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
 use exhibit_agent::memory::symbols::kallsyms::Kallsyms;
@@ -51,6 +51,7 @@ fn ebpf(bytes: &[u8]) {
     drop(ebpf::info::types(bytes));
     drop(ebpf::info::calls(bytes));
     ebpf::held(bytes);
+    drop(firewall::tree::tree(bytes, &firewall::tree::RULE));
 }
 
 fn hidden(bytes: &[u8]) {

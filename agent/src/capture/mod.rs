@@ -6,6 +6,7 @@
 mod clock;
 pub mod ebpf;
 mod files;
+pub mod firewall;
 mod glob;
 pub mod hidden;
 pub mod kernel;
@@ -101,6 +102,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(memory::Memory::new(plan.clone())),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
+        Box::new(firewall::Firewall),
         Box::new(processes::Processes),
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),

@@ -17,6 +17,7 @@ pub mod network;
 pub mod processes;
 mod recovered;
 pub mod runner;
+mod security;
 pub mod sessions;
 pub(crate) mod sink;
 pub mod sockets;
@@ -110,6 +111,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(modules::Modules),
         Box::new(ebpf::Ebpf),
         Box::new(tracing::Tracing),
+        Box::new(security::Security),
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),

@@ -191,11 +191,10 @@ fn diverted(line: &str, sink: &mut Sink<'_>) -> Result<(), Halt> {
 pub fn changes_its_target(line: &str) -> Option<&str> {
     let (name, rest) = line.split_once(" (")?;
     let (_count, flags) = rest.split_once(')')?;
-    let flags = flags
+    let mut flags = flags
         .split_ascii_whitespace()
         .take_while(|word| word.len() == 1);
     flags
-        .into_iter()
         .any(|flag| flag == "I")
         .then(|| name.split(' ').next().unwrap_or(name))
 }

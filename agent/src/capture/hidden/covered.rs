@@ -69,7 +69,8 @@ pub(super) fn proc_options(host: &Host) -> Option<String> {
 /// `hidepid`, `gid` and `subset` of what is mounted last over `/proc`, in the form `hidepid=invisible,gid=4` (proc(5)).
 pub fn options(mountinfo: &[u8]) -> Option<String> {
     let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(mount);
-    let top = mounts.filter(|mount| mount.point() == "/proc").last()?;
+    let mut of_proc = mounts.filter(|mount| mount.point() == "/proc");
+    let top = of_proc.next_back()?;
     let told = top.super_options().split(',').filter(|option| {
         ["hidepid=", "gid=", "subset="]
             .iter()

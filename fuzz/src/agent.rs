@@ -5,7 +5,9 @@ use exhibit_agent::capture::memory::kcore::{Layout, notes};
 use exhibit_agent::capture::network;
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
-use exhibit_agent::capture::{kernel, messages, sessions, users::Users};
+use exhibit_agent::capture::{
+    ebpf, firewall, hidden, kernel, messages, modules, sessions, tracing, users::Users,
+};
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
 use exhibit_agent::memory::symbols::kallsyms::Kallsyms;
 use exhibit_agent::memory::symbols::vmcoreinfo::Vmcoreinfo;
@@ -38,7 +40,29 @@ pub const TARGETS: &[Target] = &[
     ("kallsyms", |bytes| drop(Kallsyms::parse(bytes))),
     ("vmcoreinfo", vmcoreinfo),
     ("symbols", written),
+    ("ebpf", ebpf),
+    ("hidden", hidden),
 ];
+
+fn ebpf(bytes: &[u8]) {
+    drop(ebpf::info::program(bytes));
+    drop(ebpf::info::map(bytes));
+    drop(ebpf::info::link(bytes));
+    drop(ebpf::info::types(bytes));
+    drop(ebpf::info::calls(bytes));
+    ebpf::held(bytes);
+    drop(firewall::tree::tree(bytes, &firewall::tree::RULE));
+}
+
+fn hidden(bytes: &[u8]) {
+    hidden::numbers(bytes).for_each(drop);
+    drop(hidden::options(bytes));
+    drop(modules::in_symbols(bytes));
+    for line in String::from_utf8_lossy(bytes).lines() {
+        tracing::changes_its_target(line);
+        drop(tracing::kprobe(line));
+    }
+}
 
 /// What a layout finds lies within numbers that a file can have.
 fn core(bytes: &[u8]) {

@@ -189,6 +189,13 @@ pub struct Module {
     attributes: BTreeMap<String, String>,
 }
 
+impl Module {
+    /// Its name, and the letters of its taint.
+    pub(crate) fn named(self) -> (String, String) {
+        (self.name, self.taint.unwrap_or_default())
+    }
+}
+
 /// Modules as `/proc/modules` and as `/sys/module` tell them, side by side: a module in one alone is hiding.
 fn modules(host: &Host, proc: &Folder, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
     let listed = proc
@@ -281,6 +288,23 @@ pub struct Mount {
     kind: String,
     source: String,
     super_options: String,
+}
+
+impl Mount {
+    /// Where it is mounted.
+    pub(crate) fn point(&self) -> &str {
+        &self.point
+    }
+
+    /// Type of the file system, such as `ext4`.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Options of the file system, apart by commas.
+    pub(crate) fn super_options(&self) -> &str {
+        &self.super_options
+    }
 }
 
 fn mounts(host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {

@@ -4,22 +4,28 @@
 //! command of the host and never ends the run: what it can not get, it names.
 
 mod clock;
+pub mod ebpf;
 pub mod files;
 mod filesystem;
+pub mod firewall;
+pub mod hidden;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
+pub mod modules;
 pub mod network;
 pub mod plan;
 pub mod processes;
 mod recovered;
 pub mod runner;
+mod security;
 pub mod sensitive;
 pub mod sessions;
 pub(crate) mod sink;
 pub mod sockets;
 mod sweep;
 pub mod symbols;
+pub mod tracing;
 pub mod users;
 mod walk;
 
@@ -108,9 +114,15 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(memory),
         Box::new(sockets::Sockets),
         Box::new(network::Network),
+        Box::new(firewall::Firewall),
         Box::new(processes::Processes(environment)),
+        Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
+        Box::new(modules::Modules),
+        Box::new(ebpf::Ebpf),
+        Box::new(tracing::Tracing),
+        Box::new(security::Security),
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),

@@ -11,7 +11,9 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    EXT4_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 
 use super::file::HostFile;
 use super::{Courier, Foreign, HostError, Stat, sys};
@@ -70,6 +72,44 @@ impl Folder {
             courier,
             foreign,
         })
+    }
+
+    /// A directory that has no place below the root, such as a detached mount; `path` is what records say.
+    pub(super) fn detached(fd: OwnedFd, path: &Path, courier: Arc<Courier>) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            path: path.to_owned(),
+            courier,
+            foreign: Arc::default(),
+        }
+    }
+
+    /// Which of these numbers are names in this directory that can be looked up, listed or not: in `/proc`, tasks.
+    ///
+    /// # Errors
+    /// When all of it took too long.
+    pub fn numbers(&self, numbers: std::ops::Range<i32>) -> Result<Vec<i32>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            let there = |number: &i32| {
+                let name = CString::new(number.to_string());
+                name.is_ok_and(|name| sys::stat(fd.as_fd(), &name, false).is_ok())
+            };
+            Ok(numbers.filter(there).collect())
+        })
+    }
+
+    /// Whether the file system counts a link for each directory in a directory: those of ext, xfs and tmpfs.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn keeps_link_counts(&self) -> Result<bool, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let kind = self.courier.call(move || file_system(&*fd))?;
+        Ok(matches!(
+            kind,
+            EXT4_SUPER_MAGIC | XFS_SUPER_MAGIC | TMPFS_MAGIC
+        ))
     }
 
     /// Path on the host, from its root.

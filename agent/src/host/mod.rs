@@ -13,6 +13,7 @@ mod mounts;
 mod scan;
 mod stat;
 mod sys;
+mod views;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,9 +28,10 @@ pub use mounts::{Foreign, Mount};
 pub use scan::{Found, Scan};
 pub use stat::Stat;
 pub use sys::{
-    Discipline, Usage, clock_discipline, clocks, kernel_messages, lower_priority, single_heap,
-    trim_heap, usage,
+    BpfKind, BpfObject, BpfSpace, Discipline, HeldProcess, Question, Usage, clock_discipline,
+    clocks, kernel_messages, lower_priority, single_heap, trim_heap, usage,
 };
+pub use views::View;
 
 /// Most bytes of a file under `/proc` or `/sys` that are read into memory.
 pub const SMALL: usize = 16 << 20;

@@ -1,9 +1,13 @@
-//! All the `unsafe` there is: system calls that `nix` has no safe form of.
+//! All the `unsafe` there is, here and in the files below: system calls that `nix` has no safe form of.
 
 #![expect(
     unsafe_code,
-    reason = "the one file where system calls without a safe wrapper are made"
+    reason = "the one place where system calls without a safe wrapper are made"
 )]
+
+mod bpf;
+mod detached;
+mod processes;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -16,6 +20,10 @@ use evidence::manifest::Instant;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::time::{ClockId, clock_gettime};
+
+pub use bpf::{BpfKind, BpfObject, BpfSpace};
+pub(super) use detached::detached;
+pub use processes::{HeldProcess, Question};
 
 use super::HostError;
 use super::stat::{Stat, Timestamp};

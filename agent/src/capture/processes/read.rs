@@ -29,6 +29,7 @@ const USER_TEXTS: &[&str] = &[
     "io",
     "mountinfo",
     "personality",
+    "timers",
     "timerslack_ns",
 ];
 const LINKS: &[&str] = &["exe", "cwd", "root"];

@@ -23,7 +23,9 @@ pub(crate) use bytes::{text_of, u32_of};
 pub use model::{
     Address, Family, FamilyScan, Handle, NamespaceScan, Owner, Owners, Scan, Socket, Source, Timer,
 };
+pub(crate) use modules::Modules;
 pub use owners::owners;
 pub(crate) use owners::word;
 pub(crate) use scan::recorded;
 pub use scan::scan;
+pub(crate) use scan::{asked, told};

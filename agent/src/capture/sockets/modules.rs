@@ -45,6 +45,21 @@ impl Modules {
         modules
     }
 
+    /// Which of `names` are not in the kernel, loaded or built in, in words; `None` when asking loads nothing.
+    pub fn missing(&self, host: &Host, names: &[&str]) -> Option<String> {
+        let absent = |known: &BTreeSet<String>| -> Vec<String> {
+            let missing = names.iter().filter(|name| !known.contains(**name));
+            missing.map(|name| (*name).to_owned()).collect()
+        };
+        if self.loads_none || absent(&self.present).is_empty() {
+            return None;
+        }
+        let mut known = built_in(host);
+        known.extend(self.present.iter().cloned());
+        let missing = absent(&known);
+        (!missing.is_empty()).then(|| missing.join(" and "))
+    }
+
     /// Why the kernel is not asked for `family`; `None` when it may be.
     pub fn objection(&self, family: Family) -> Option<String> {
         if self.loads_none {
@@ -176,6 +191,18 @@ mod tests {
         let why = modules.objection(Family::Udp).unwrap();
         assert!(why.starts_with("udp_diag not in the kernel"), "{why}");
         assert!(modules.objection(Family::Raw6).is_some());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let (_folder, host) = host(&[
+            ("proc/modules", "nfnetlink 1 0 - Live 0x0\n"),
+            ("proc/sys/kernel/modprobe", "/sbin/modprobe\n"),
+        ]);
+        let modules = Modules::read(&host);
+        assert_eq!(modules.missing(&host, &["nfnetlink"]), None);
+        let missing = modules.missing(&host, &["nfnetlink", "nf_tables"]);
+        assert_eq!(missing.as_deref(), Some("nf_tables"));
     }
 
     #[test]

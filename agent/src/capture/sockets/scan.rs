@@ -15,7 +15,7 @@ use super::namespaces::{self, Namespace, texts_of_this_thread, visit};
 use super::netlink::Channel;
 use super::owners::{owners, word};
 use super::text;
-use crate::host::{Folder, Host, SMALL};
+use crate::host::{Folder, Host, HostError, SMALL};
 
 /// Most bytes of a text that are read: one of [`MAX_SOCKETS`] lines fits.
 pub(super) const MAX_TEXT: usize = 40 << 20;
@@ -27,10 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(40);
 /// All sockets of the host, and the descriptors that stand for them.
 pub fn scan(host: &Host) -> Scan {
     let mut scan = Scan::default();
-    let mut reader = Reader {
-        modules: Arc::new(Modules::read(host)),
-        started: Instant::now(),
-    };
+    let mut reader = Reader::new(host);
     let (known, unseen) = match namespaces::of_processes(host) {
         Ok(found) => found,
         Err(error) => (Vec::new(), Some(word(&error))),
@@ -50,12 +47,44 @@ pub fn scan(host: &Host) -> Scan {
     scan
 }
 
+/// The sockets of the namespaces that processes live in, without their owners.
+///
+/// # Errors
+/// When `/proc` can not be listed.
+pub(crate) fn asked(host: &Host) -> Result<Vec<NamespaceScan>, HostError> {
+    let mut reader = Reader::new(host);
+    let (known, _) = namespaces::of_processes(host)?;
+    let read = known.iter().map(|known| reader.namespace(host, known));
+    Ok(read.collect())
+}
+
+/// As [`asked`], from the texts below `/proc/PID/net` alone, of the namespaces in which these processes live.
+pub(crate) fn told(host: &Host, scans: &[NamespaceScan]) -> Vec<Answer> {
+    let texts = |scan: &NamespaceScan| {
+        let own = || host.own().and_then(|own| own.folder("net"));
+        let folder = match (&scan.handle, scan.pid) {
+            (Handle::Own, _) => own().ok(),
+            (_, Some(pid)) => host.root().folder(format!("proc/{pid}/net")).ok(),
+            (_, None) => None,
+        };
+        Families::new(folder.or_else(|| recorded(host)), scan.inode, None).read()
+    };
+    scans.iter().map(texts).collect()
+}
+
 struct Reader {
     modules: Arc<Modules>,
     started: Instant,
 }
 
 impl Reader {
+    fn new(host: &Host) -> Self {
+        Self {
+            modules: Arc::new(Modules::read(host)),
+            started: Instant::now(),
+        }
+    }
+
     fn namespace(&mut self, host: &Host, namespace: &Namespace) -> NamespaceScan {
         let mut scan = NamespaceScan {
             inode: namespace.inode,
@@ -127,7 +156,7 @@ pub(crate) fn recorded(host: &Host) -> Option<Folder> {
     }
 }
 
-type Answer = (BTreeMap<&'static str, FamilyScan>, Vec<Socket>);
+pub(crate) type Answer = (BTreeMap<&'static str, FamilyScan>, Vec<Socket>);
 
 /// The families of one namespace, read by a thread that is in it or, without `modules`, from outside.
 struct Families<'a> {

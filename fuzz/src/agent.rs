@@ -1,8 +1,11 @@
 //! The agent's readers of `/proc`, netlink and the system's own records: not to panic, and to end, is all they promise.
 
+use std::path::Path;
+
 use exhibit_agent::capture::memory::iomem;
 use exhibit_agent::capture::memory::kcore::{Layout, notes};
 use exhibit_agent::capture::network;
+use exhibit_agent::capture::packages::{dpkg, rpm};
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
@@ -61,6 +64,33 @@ fn hidden(bytes: &[u8]) {
     for line in String::from_utf8_lossy(bytes).lines() {
         tracing::changes_its_target(line);
         drop(tracing::kprobe(line));
+    ("rpm_databases", rpm_databases),
+    ("rpm_header", rpm_header),
+    ("dpkg_texts", |bytes| {
+        drop(dpkg::stanza(bytes));
+        drop(dpkg::sum(bytes));
+        drop(dpkg::Diversions::parse(bytes));
+    }),
+];
+
+/// The database and, past a byte that says how long it is in pages, its log.
+fn rpm_databases(bytes: &[u8]) {
+    let Some((&pages, rest)) = bytes.split_first() else {
+        return;
+    };
+    let (db, wal) = rest.split_at(rest.len().min(usize::from(pages) * 512));
+    drop(rpm::sqlite::each(&db, Some(&wal), "Packages", &mut |_| {
+        Ok(())
+    }));
+    drop(rpm::bdb::each(&rest, &mut |_| Ok(())));
+    drop(rpm::ndb::each(&rest, &mut |_| Ok(())));
+}
+
+fn rpm_header(bytes: &[u8]) {
+    if let Some(header) = rpm::header::Header::parse(bytes) {
+        header.is_intact();
+        drop(rpm::package(Path::new("/db"), &header));
+        let _ = rpm::files(&header, &mut |_| Ok(()));
     }
 }
 

@@ -14,9 +14,12 @@ pub mod memory;
 pub mod messages;
 pub mod modules;
 pub mod network;
+pub mod packages;
 pub mod plan;
 pub mod processes;
 mod recovered;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod runner;
 mod security;
 pub mod sensitive;
@@ -129,6 +132,8 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(filesystem::Filesystem(Rc::clone(&survey))),
     ];
     artifacts.extend(files::artifacts(&survey));
+    artifacts.push(Box::new(packages::Packages));
+    artifacts.push(Box::new(packages::Integrity));
     artifacts.push(Box::new(last_sweep));
     // Stable: within one class the order of this list holds.
     artifacts.sort_by_key(|artifact| artifact.spec().volatility);

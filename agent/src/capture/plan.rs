@@ -157,6 +157,16 @@ mod tests {
     }
 
     #[test]
+    fn each_artifact_has_a_name_of_its_own() {
+        let artifacts = super::super::artifacts(Plan::default());
+        let names: std::collections::BTreeSet<&str> = artifacts
+            .iter()
+            .map(|artifact| artifact.spec().name)
+            .collect();
+        assert_eq!(names.len(), artifacts.len());
+    }
+
+    #[test]
     fn what_is_included_needs_no_profile_and_what_is_excluded_stays_out() {
         let profile = profiles().remove(0);
         let select = |include: &[&str], exclude: &[&str]| {

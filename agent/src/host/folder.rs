@@ -1,5 +1,6 @@
 //! A directory of the host, and all that is read relative to it.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -285,6 +286,15 @@ impl Folder {
             Ok(own_descriptor(&path, OFlag::O_RDONLY)?)
         };
         Ok(self.at(path.as_ref(), open)?.1)
+    }
+
+    /// Names in the directory `path` on which something is mounted that is not touched, with its kind.
+    pub(super) fn foreign_below(&self, path: &Path) -> BTreeMap<OsString, String> {
+        let folder = self.path.join(path.strip_prefix("/").unwrap_or(path));
+        let mounts = self.foreign.mounts().iter();
+        let here = mounts.filter(|(point, _)| point.parent() == Some(&folder));
+        here.filter_map(|(point, kind)| Some((point.file_name()?.to_owned(), kind.clone())))
+            .collect()
     }
 
     pub(super) fn courier(&self) -> &Courier {

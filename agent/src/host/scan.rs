@@ -1,5 +1,6 @@
 //! A directory and the metadata of all that is in it, piece by piece: a million names are never held at once.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -58,22 +59,46 @@ impl Scan {
         // Opening and the first piece are one call: most directories are small.
         let (found, state) = match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended => return Ok(Vec::new()),
-            State::Open(here, entries) => self.folder.courier().call(|| piece(here, entries))?,
+            State::Open(here, entries) => {
+                let call = || piece(here, entries, &BTreeMap::new());
+                self.folder.courier().call(call)?
+            }
             State::Unopened(path) => {
-                let open = |folder: Arc<OwnedFd>, name: &CString| {
+                let foreign = self.folder.foreign_below(&path);
+                let open = move |folder: Arc<OwnedFd>, name: &CString| {
                     let fd = open_listing(folder.as_fd(), name)?;
                     let here = Arc::new(fd.try_clone().map_err(|_| HostError::Stuck)?);
-                    piece(here, Dir::from_fd(fd)?.into_iter())
+                    piece(here, Dir::from_fd(fd)?.into_iter(), &foreign)
                 };
-                self.folder.at(&path, open)?.1
+                match self.folder.at(&path, open) {
+                    Err(HostError::TimedOut) => (self.one_by_one(&path)?, State::Ended),
+                    answer => answer?.1,
+                }
             }
         };
         self.state = state;
         Ok(found)
     }
+
+    /// All names, each asked on its own: one of them does not answer, and must not cost the others.
+    fn one_by_one(&self, path: &Path) -> Result<Vec<Found>, HostError> {
+        let names = self.folder.list(path)?.into_iter().map(|entry| entry.name);
+        let found = names.map(|name| {
+            let stat = self.folder.stat(path.join(&name));
+            let is_link = |stat: &Stat| stat.file_type() == FileType::Symlink;
+            let target = stat.as_ref().ok().filter(|stat| is_link(stat));
+            let target = target.and_then(|_| self.folder.read_link(path.join(&name)).ok());
+            Found { name, stat, target }
+        });
+        Ok(found.collect())
+    }
 }
 
-fn piece(here: Arc<OwnedFd>, mut entries: OwningIter) -> Result<(Vec<Found>, State), HostError> {
+fn piece(
+    here: Arc<OwnedFd>,
+    mut entries: OwningIter,
+    foreign: &BTreeMap<OsString, String>,
+) -> Result<(Vec<Found>, State), HostError> {
     let mut names = Vec::new();
     for entry in entries.by_ref() {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
@@ -89,7 +114,15 @@ fn piece(here: Arc<OwnedFd>, mut entries: OwningIter) -> Result<(Vec<Found>, Sta
     // Attributes are only to be had by a path, or by opening the file: the path is the name alone, from here.
     let at_home =
         unshare(CloneFlags::CLONE_FS).is_ok() && nix::unistd::fchdir(here.as_fd()).is_ok();
-    let found = names.into_iter().map(|name| look(&here, name, at_home));
+    let found = names.into_iter().map(|name| match foreign.get(&name) {
+        // Even to ask what it is would be to ask whoever answers for it.
+        Some(kind) => Found {
+            name,
+            stat: Err(HostError::Foreign(kind.clone())),
+            target: None,
+        },
+        None => look(&here, name, at_home),
+    });
     let found: Vec<Found> = found.collect();
     let state = match ended {
         true => State::Ended,

@@ -41,7 +41,7 @@ fn what_can_not_be_used_is_named_and_nothing_is_done() {
         (
             &["collect", "--deadline", "soon"],
             2,
-            &["soon", "s, m or h"],
+            &["soon", "s, m, h or d"],
         ),
         (&["collect", "--max-file-size", "1X"], 2, &["1X"]),
         (&["collect", "--root", "/nonexistent"], 2, &["/nonexistent"]),

@@ -80,6 +80,8 @@ struct Surveyor<'a> {
     standing: Vec<Standing>,
     shares: Vec<Share>,
     totals: Totals,
+    /// Whether it is the artifact `filesystem` that asks.
+    everything: bool,
 }
 
 /// What the walk saw, in numbers.
@@ -141,10 +143,12 @@ impl<'a> Surveyor<'a> {
             standing: plan.families.iter().map(standing).collect(),
             shares: plan.families.iter().map(|_| Share::default()).collect(),
             totals: Totals::default(),
+            everything: false,
         }
     }
 
     fn walk(mut self, host: &Host, sink: &mut Sink<'_>, everything: bool) -> Harvest {
+        self.everything = everything;
         let families = self.plan.families.iter().enumerate();
         let wanted = families.filter(|(index, family)| {
             let standing = self.standing.get(*index);
@@ -167,7 +171,10 @@ impl<'a> Surveyor<'a> {
         let names = self.plan.profile.walk_names;
         let walked = walk::walk(host, &plan, names, &mut |seen| self.see(seen, sink));
         let stopped = walked.err();
-        let told = self.tell(sink, stopped);
+        let told = match everything {
+            true => self.tell(sink, stopped),
+            false => Ok(()),
+        };
         Harvest {
             shares: self.shares,
             stopped: stopped.or(told.err().map(|halt| walk::Stopped {
@@ -227,6 +234,9 @@ impl<'a> Surveyor<'a> {
         let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
         let line = bodyfile::line(bytes, stat, found.target.as_deref());
         sink.line("bodyfile/bodyfile.txt", &line)?;
+        if !self.everything {
+            return Ok(());
+        }
         let facts = facts::facts(folder, found, stat);
         if !facts.is_empty() {
             self.facts(&path, stat, &facts, sink)?;

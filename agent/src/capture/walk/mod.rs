@@ -382,6 +382,11 @@ impl Walk<'_> {
                 self.tell(&path, &states, HostError::TooDeep, visit)?;
             }
             Ok(FileType::Symlink) => self.aside(next, found, visit)?,
+            Err(error) if !error.is_gone() => {
+                let path = next.path.join(&found.name);
+                let error = (*error).clone();
+                self.tell(&path, &states, error, visit)?;
+            }
             _ => {}
         }
         Ok(())

@@ -226,7 +226,7 @@ fn a_walk_that_runs_out_of_names_says_whether_what_was_wanted_was_seen() {
             wanted_seen: true
         })
     );
-    assert_eq!(owned.len(), 1);
+    assert_eq!(owned.len(), 2, "the directory and its file");
     let (_, _, stopped) = walked(&host, &wants, 2);
     assert!(!stopped.unwrap().wanted_seen);
 }

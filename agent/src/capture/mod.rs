@@ -24,6 +24,7 @@ pub mod sockets;
 mod sweep;
 pub mod symbols;
 pub mod tracing;
+pub mod traffic;
 pub mod users;
 
 use std::time::Duration;
@@ -104,6 +105,7 @@ pub fn artifacts(plan: &memory::Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(firewall::Firewall),
+        Box::new(traffic::Traffic),
         Box::new(processes::Processes),
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),

@@ -9,7 +9,7 @@ use exhibit_agent::capture::packages::{dpkg, rpm};
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
-    ebpf, firewall, hidden, kernel, messages, modules, sessions, tracing, users::Users,
+    ebpf, firewall, hidden, kernel, messages, modules, sessions, tracing, traffic, users::Users,
 };
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
 use exhibit_agent::memory::symbols::kallsyms::Kallsyms;
@@ -55,6 +55,7 @@ fn ebpf(bytes: &[u8]) {
     drop(ebpf::info::calls(bytes));
     ebpf::held(bytes);
     drop(firewall::tree::tree(bytes, &firewall::tree::RULE));
+    drop(traffic::control("filter", bytes));
 }
 
 fn hidden(bytes: &[u8]) {

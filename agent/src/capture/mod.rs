@@ -29,6 +29,7 @@ pub mod sockets;
 mod sweep;
 pub mod symbols;
 pub mod tracing;
+pub mod traffic;
 pub mod users;
 mod walk;
 
@@ -118,6 +119,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(sockets::Sockets),
         Box::new(network::Network),
         Box::new(firewall::Firewall),
+        Box::new(traffic::Traffic),
         Box::new(processes::Processes(environment)),
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),

@@ -76,12 +76,20 @@ pub fn run(command: &mut Command) -> Ended {
     )
 }
 
-/// `collect` with artifacts that are small and the same on every machine, unless `more` says otherwise.
+/// What reads whole disks, which one test does and the others need not wait for.
+pub const DISKS: [&str; 2] = [
+    "--exclude",
+    "filesystem,executables,integrity,installed,package_databases,temporary_files,places",
+];
+
+/// `collect` of what `more` includes or roots, else of everything but [`DISKS`].
 pub fn collect(agent: &Agent, to: &str, more: &[&str]) -> Ended {
+    let narrow = more.iter().any(|word| ["--include", "--root", "--profile"].contains(word));
     run(agent
         .command()
         .args(["collect", "--case", "IR-7", "--quiet", "--to", to])
-        .args(more))
+        .args(more)
+        .args(if narrow { &[][..] } else { &DISKS[..] }))
 }
 
 /// Artifacts that make a few small segments and need no privileges.

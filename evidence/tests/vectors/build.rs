@@ -442,6 +442,8 @@ impl Collection {
                 operator: "j.doe".to_owned(),
                 reason: "GuardDuty finding".to_owned(),
                 arguments: vec!["exhibit-agent".to_owned(), "collect".to_owned()],
+                profile: None,
+                sensitive: Default::default(),
             },
             tool: tool(),
             host: host(),

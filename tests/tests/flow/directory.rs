@@ -11,7 +11,14 @@ use super::{SMALL, collect, collection, folder, run, verify};
 fn a_whole_collection_verifies_and_says_what_it_is() {
     let agent = Agent::built().unwrap();
     let to = tempfile::tempdir().unwrap();
-    let more = ["--operator", "ana", "--reason", "GuardDuty 1234", "--profile", "triage"];
+    let more = [
+        "--operator",
+        "ana",
+        "--reason",
+        "GuardDuty 1234",
+        "--profile",
+        "triage",
+    ];
     let ended = collect(&agent, to.path().to_str().unwrap(), &more);
     let receipt = ended.receipt();
     assert!(ended.code == 0 || ended.code == 3, "{ended:?}");

@@ -16,6 +16,7 @@ mod directory;
 mod judges;
 mod manners;
 mod memory;
+mod packages;
 mod plants;
 mod static_binary;
 mod store_faults;
@@ -84,7 +85,9 @@ pub const DISKS: [&str; 2] = [
 
 /// `collect` of what `more` includes or roots, else of everything but [`DISKS`].
 pub fn collect(agent: &Agent, to: &str, more: &[&str]) -> Ended {
-    let narrow = more.iter().any(|word| ["--include", "--root", "--profile"].contains(word));
+    let narrow = more
+        .iter()
+        .any(|word| ["--include", "--root", "--profile"].contains(word));
     run(agent
         .command()
         .args(["collect", "--case", "IR-7", "--quiet", "--to", to])

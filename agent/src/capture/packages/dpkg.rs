@@ -216,13 +216,14 @@ fn of_package(
             path: diversions.place(&name, path),
             digest: digest.map(|digest| (Algorithm::Md5, digest)),
             config,
-            optional: !stanza.is_unpacked(),
+            // Settings without a digest were never installed, or are to go with the next upgrade.
+            optional: !stanza.is_unpacked() || (config && digest.is_none()),
             ..Recorded::default()
         };
         visit.file(&package, &recorded, sink)
     };
     for (path, digest) in &stanza.settings {
-        // `newconffile` stands where the file was never installed.
+        // `newconffile` stands in its place.
         let digest = Some(digest.as_str()).filter(|digest| digest.len() == 32);
         file(path, digest, true, sink)?;
     }

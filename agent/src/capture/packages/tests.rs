@@ -110,7 +110,7 @@ fn debian() -> Root {
         "/usr/bin/tool\n/usr/bin/tool.distrib\nother\n",
     );
     let status = format!(
-        "Package: base\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\nConffiles:\n /etc/own.conf {}\n\nPackage: other\nStatus: install ok installed\nVersion: 2\n\nPackage: left\nStatus: deinstall ok config-files\nVersion: 3\nConffiles:\n /etc/left.conf {}\n",
+        "Package: base\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\nConffiles:\n /etc/own.conf {}\n /etc/hook newconffile remove-on-upgrade\n\nPackage: other\nStatus: install ok installed\nVersion: 2\n\nPackage: left\nStatus: deinstall ok config-files\nVersion: 3\nConffiles:\n /etc/left.conf {}\n",
         md5("own = 1\n"),
         md5("x")
     );

@@ -50,11 +50,10 @@ pub fn each(db: &dyn Bytes, take: &mut Take<'_>) -> Result<u64, Damage> {
     }
     file.page = page;
     let pages = u32::try_from(db.length() / page as u64).unwrap_or(u32::MAX);
-    file.last = file
-        .u32(&meta, 32)
-        .unwrap_or(0)
-        .min(pages.saturating_sub(1));
-    let mut torn = 0;
+    let stated = file.u32(&meta, 32).unwrap_or(0);
+    file.last = stated.min(pages.saturating_sub(1));
+    // Pages that are not there are a loss, whatever stood on them.
+    let mut torn = u64::from(file.last < stated);
     for number in 1..=file.last {
         let page = file.page(number)?;
         if matches!(page.get(25), Some(&(HASH | HASH_UNSORTED))) {
@@ -66,13 +65,17 @@ pub fn each(db: &dyn Bytes, take: &mut Take<'_>) -> Result<u64, Damage> {
 
 impl File<'_> {
     fn u16(&self, bytes: &[u8], offset: usize) -> Option<u16> {
-        let order = [u16::from_le_bytes, u16::from_be_bytes];
-        number(bytes, offset, order[usize::from(self.big_endian)])
+        match self.big_endian {
+            true => number(bytes, offset, u16::from_be_bytes),
+            false => number(bytes, offset, u16::from_le_bytes),
+        }
     }
 
     fn u32(&self, bytes: &[u8], offset: usize) -> Option<u32> {
-        let order = [u32::from_le_bytes, u32::from_be_bytes];
-        number(bytes, offset, order[usize::from(self.big_endian)])
+        match self.big_endian {
+            true => number(bytes, offset, u32::from_be_bytes),
+            false => number(bytes, offset, u32::from_le_bytes),
+        }
     }
 
     fn page(&self, number: u32) -> Result<Vec<u8>, Damage> {

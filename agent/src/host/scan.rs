@@ -40,7 +40,7 @@ enum State {
 }
 
 impl Folder {
-    /// The directory at `path`, which the first [`Scan::next`] opens.
+    /// The directory at `path`, which the first [`Scan::more`] opens.
     pub fn scan(&self, path: impl AsRef<Path>) -> Scan {
         Scan {
             folder: self.clone(),
@@ -55,7 +55,7 @@ impl Scan {
     /// # Errors
     /// [`HostError::Link`] when a component of the path is a symbolic link; otherwise as the kernel says. What came
     /// before holds.
-    pub fn next(&mut self) -> Result<Vec<Found>, HostError> {
+    pub fn more(&mut self) -> Result<Vec<Found>, HostError> {
         // Opening and the first piece are one call: most directories are small.
         let (found, state) = match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended => return Ok(Vec::new()),
@@ -170,7 +170,7 @@ mod tests {
         let mut names = std::collections::BTreeSet::new();
         let mut pieces = 0;
         loop {
-            let found = scan.next().unwrap();
+            let found = scan.more().unwrap();
             if found.is_empty() {
                 break;
             }
@@ -184,7 +184,7 @@ mod tests {
             }
         }
         assert_eq!((names.len(), pieces), (count + 1, 3));
-        assert!(scan.next().unwrap().is_empty(), "an end stays one");
+        assert!(scan.more().unwrap().is_empty(), "an end stays one");
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let set = sys::set_attribute_for_tests(&path, c"user.mark", b"seen");
         let host = Host::open(root.path()).unwrap();
-        let found = host.root().scan("").next().unwrap();
+        let found = host.root().scan("").more().unwrap();
         let stat = found[0].stat.clone().unwrap();
         // A file system without such attributes is no fault of ours.
         if set {

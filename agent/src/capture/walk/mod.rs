@@ -63,6 +63,9 @@ pub(crate) enum Seen<'a> {
 /// Is told of everything that a walk comes across, and may end it.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(Seen<'_>) -> Result<(), Halt>;
 
+/// Is told of every folder that [`matches`] looks at (`None`) and of what it could not look at, and may end it.
+type Told<'a> = &'a mut dyn FnMut(Option<(&Path, HostError)>) -> Result<(), Halt>;
+
 /// Where a walk was when it was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
@@ -236,7 +239,7 @@ pub(crate) fn walk(
 pub(crate) fn matches(
     host: &Host,
     globs: &[&str],
-    failed: &mut dyn FnMut(Option<(&Path, HostError)>) -> Result<(), Halt>,
+    failed: Told<'_>,
 ) -> Result<BTreeSet<PathBuf>, Halt> {
     let wants = globs.iter().map(|glob| Want {
         owner: 0,
@@ -336,7 +339,7 @@ impl Walk<'_> {
         let mut scan = self.host.root().scan(&next.path);
         let mut below = Vec::new();
         loop {
-            match scan.next() {
+            match scan.more() {
                 Ok(found) if found.is_empty() => break,
                 Ok(found) => found
                     .iter()

@@ -45,6 +45,13 @@ pub const TARGETS: &[Target] = &[
     ("symbols", written),
     ("ebpf", ebpf),
     ("hidden", hidden),
+    ("rpm_databases", rpm_databases),
+    ("rpm_header", rpm_header),
+    ("dpkg_texts", |bytes| {
+        drop(dpkg::stanza(bytes));
+        drop(dpkg::sum(bytes));
+        drop(dpkg::Diversions::parse(bytes));
+    }),
 ];
 
 fn ebpf(bytes: &[u8]) {
@@ -65,14 +72,8 @@ fn hidden(bytes: &[u8]) {
     for line in String::from_utf8_lossy(bytes).lines() {
         tracing::changes_its_target(line);
         drop(tracing::kprobe(line));
-    ("rpm_databases", rpm_databases),
-    ("rpm_header", rpm_header),
-    ("dpkg_texts", |bytes| {
-        drop(dpkg::stanza(bytes));
-        drop(dpkg::sum(bytes));
-        drop(dpkg::Diversions::parse(bytes));
-    }),
-];
+    }
+}
 
 /// The database and, past a byte that says how long it is in pages, its log.
 fn rpm_databases(bytes: &[u8]) {

@@ -4,6 +4,7 @@
 //! command of the host and never ends the run: what it can not get, it names.
 
 mod clock;
+pub mod containers;
 pub mod ebpf;
 pub mod files;
 mod filesystem;
@@ -121,6 +122,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(firewall::Firewall),
         Box::new(traffic::Traffic),
         Box::new(processes::Processes(environment)),
+        Box::new(containers::Contained(environment)),
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),

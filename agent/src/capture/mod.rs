@@ -10,6 +10,7 @@ pub mod files;
 mod filesystem;
 pub mod firewall;
 pub mod hidden;
+pub mod instance;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
@@ -133,6 +134,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),
+        Box::new(instance::Instance::from_environment(environment)),
         Box::new(filesystem::Filesystem(Rc::clone(&survey))),
     ];
     artifacts.extend(files::artifacts(&survey));

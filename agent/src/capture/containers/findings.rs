@@ -162,9 +162,9 @@ fn socket<'a>(container: &'a Container, mounts: &'a [Mount]) -> Option<&'a str> 
         .find(|mount| mount.source.as_deref().is_some_and(is_one));
     let seen = mounts
         .iter()
-        .filter(|mount| mount.root.to_str().is_some_and(is_one));
+        .find(|mount| mount.root.to_str().is_some_and(is_one));
     said.map(|mount| mount.destination.as_str())
-        .or_else(|| seen.filter_map(|mount| mount.point.to_str()).next())
+        .or_else(|| seen?.point.to_str())
 }
 
 fn root<'a>(

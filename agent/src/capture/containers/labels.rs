@@ -112,7 +112,7 @@ pub fn orchestrator(
 fn pod(labels: &Labels, uid: Option<&str>) -> Option<Orchestrator> {
     let (name, namespace) = (first(labels, POD), first(labels, NAMESPACE));
     let id = first(labels, UID).or_else(|| uid.map(str::to_owned));
-    (name.is_some() && namespace.is_some() || id.is_some()).then(|| Orchestrator {
+    ((name.is_some() && namespace.is_some()) || id.is_some()).then_some(Orchestrator {
         kind: "kubernetes",
         cluster: None,
         namespace,

@@ -14,6 +14,10 @@ mod model;
 mod record;
 mod states;
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are files of the tests, not of the host"
+)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,10 +159,14 @@ impl Scene {
         Ok(())
     }
 
-    /// Each namespace that a process of a container is in, with the containers: what sockets and mounts join with.
+    /// Each namespace that a container's own processes are in, with the containers: what sockets and mounts join with.
     fn namespaces(&self, sink: &mut Sink<'_>) -> Result<(), Halt> {
         let mut spaces: BTreeMap<(&str, u64), BTreeSet<&str>> = BTreeMap::new();
-        for member in &self.members {
+        for member in self
+            .members
+            .iter()
+            .filter(|member| !member.how.is_by_namespace())
+        {
             for (kind, inode) in &member.process.namespaces {
                 spaces
                     .entry((*kind, *inode))

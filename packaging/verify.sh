@@ -88,7 +88,7 @@ shape() {
 read_manifest() {
 	readable manifest.json "$max_text" || return
 	flat='{[^{}]*}'
-	want="{<artifacts>:\\[[^]]*],<case>:$flat,<chain>:{<head>:S,<records>:N,<sha256>:S},<clock>:{[^{}]*${flat}[^{}]*${flat}[^{}]*}"
+	want="{<artifacts>:\\[[^]]*],<case>:{[^{}]*\\($flat\\)\\{0,1\\}},<chain>:{<head>:S,<records>:N,<sha256>:S},<clock>:{[^{}]*${flat}[^{}]*${flat}[^{}]*}"
 	want="$want,<format_version>:N,<host>:$flat,<impact>:$flat,<inventory>:{<entries>:N,<members>:N,<sha256>:S}"
 	want="$want,<objects>:\\[[^]]*],<reasons>:\\[[S,]*],<status>:S,<store>:$flat,<streams>:\\[[^]]*],<tool>:$flat}"
 	if [ "$(tr -d '\040-\377' <manifest.json | wc -c)" -ne 0 ] || ! shape | grep -qx "$want"; then
@@ -97,7 +97,7 @@ read_manifest() {
 	fi
 	grep -q ',"format_version":1,"host":{' manifest.json ||
 		{ problem manifest 'manifest.json has another format version' && return; }
-	m_prefix=$(value '.*,"prefix":"\([A-Za-z0-9._\/-]*\)","reason":".*')
+	m_prefix=$(value '.*,"prefix":"\([A-Za-z0-9._\/-]*\)",\("profile":"[a-z]*",\)\{0,1\}"reason":".*')
 	m_chain=$(value '.*,"chain":{"head":"\([0-9a-f]*\)","records":\([0-9]*\),"sha256":"\([0-9a-f]*\)"},"clock":{.*' '\1 \2 \3')
 	m_inventory=$(value '.*,"inventory":{"entries":\([0-9]*\),"members":\([0-9]*\),"sha256":"\([0-9a-f]*\)"},"objects":\[.*' '\1 \2 \3')
 	status=$(value '.*],"status":"\([a-z]*\)","store":{.*')

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use evidence::manifest::StoredObject;
+use exhibit_agent::capture::plan::{self, Plan, Selection};
 use exhibit_agent::host::Host;
 use exhibit_agent::run::{Options, run};
 use exhibit_agent::ship::{Object, Readiness, ShipError, Store};
@@ -43,17 +44,20 @@ impl Store for Nowhere {
 }
 
 fn options(artifact: &str) -> Options {
+    let full = plan::profiles().pop().unwrap();
     Options {
         prefix: "bench/h-0/c-0".parse().unwrap(),
         operator: String::new(),
         reason: String::new(),
         arguments: Vec::new(),
-        include: vec![artifact.to_owned()],
-        exclude: Vec::new(),
-        memory: Default::default(),
+        capture: Plan {
+            selection: Selection::new(&full, vec![artifact.to_owned()], Vec::new()),
+            ..Plan::of(full)
+        },
         spool: None,
         deadline: None,
         max_file_bytes: u64::MAX,
+        max_total_bytes: None,
         rate_limit: None,
         cpu_percent: None,
         level: 3,
@@ -102,7 +106,7 @@ fn mixed(bytes: usize) -> Vec<u8> {
 fn live(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("live");
     group.sample_size(20);
-    for artifact in ["first_sweep", "sockets", "processes", "kernel", "etc"] {
+    for artifact in ["first_sweep", "sockets", "processes", "kernel", "accounts"] {
         group.bench_function(artifact, |bencher| {
             bencher.iter(|| collect(Path::new("/"), artifact))
         });

@@ -1,5 +1,6 @@
 //! Collections in which nothing is wrong.
 
+use evidence::Digest;
 use evidence::inventory::{FileType, Status};
 use evidence::keys::Stream;
 use evidence::manifest::{Completeness, Outcome};
@@ -51,6 +52,12 @@ fn runs() -> Vec<Vector> {
             "partial",
             "Items that are missing or incomplete, each with a line of its own.",
             partial(),
+        ),
+        Vector::valid(
+            "secrets",
+            "complete",
+            "The manifest says what became of secrets; one was only hashed.",
+            secrets(),
         ),
         Vector::valid(
             "inventory-in-parts",
@@ -255,6 +262,28 @@ fn partial() -> Objects {
         "\",\"status\":\"complete\",\"store\":{\"".to_owned(),
         "\"chain\":{\"head\":\"".to_owned(),
     ];
+    collection.end_with(&manifest)
+}
+
+fn secrets() -> Objects {
+    let mut archive = Archive::usual();
+    let mut key = item(
+        b"[root]/etc/ssh/ssh_host_rsa_key",
+        FileType::File,
+        Status::Skipped,
+    );
+    key.reason = Some("private_keys: only the hash is collected".to_owned());
+    key.sha256 = Some(Digest::of(b"-----BEGIN OPENSSH PRIVATE KEY-----\n"));
+    archive.enter(&key);
+    archive.file(b"[root]/etc/shadow", b"root:masked:19000:0:99999:7:::\n");
+    let archive = archive.end();
+    let collection = Collection::in_three(&archive);
+    let mut manifest = collection.manifest(archive.totals());
+    manifest.case.profile = Some("triage".to_owned());
+    let policies = [("password_hashes", "mask"), ("private_keys", "hash")];
+    manifest.case.sensitive = policies
+        .map(|(class, policy)| (class.to_owned(), policy.to_owned()))
+        .into();
     collection.end_with(&manifest)
 }
 

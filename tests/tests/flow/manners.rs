@@ -154,7 +154,7 @@ fn a_deadline_ends_the_run_with_what_there_is() {
         "--include",
         "accounts,systemd,etc",
         "--cpu-limit",
-        "5",
+        "1",
         "--deadline",
         "4s",
     ];

@@ -264,7 +264,7 @@ fn a_name_service_module_of_the_host_is_never_looked_for() {
             "/etc/hosts",
             "/etc/host.conf",
             "/etc/gai.conf",
-            "ld.so",
+            "\"/etc/ld.so",
         ]
         .iter()
         .any(|name| line.contains(name))

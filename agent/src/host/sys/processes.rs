@@ -119,6 +119,10 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a child of the test's, to be held and to end"
+    )]
     fn a_child_is_there_until_it_ends_and_a_thread_is_no_process() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")

@@ -51,6 +51,16 @@ fn texts() -> Vec<Vector> {
         )
         .unseen_by_the_shell(),
         Vector::altered(
+            "manifest-policy-of-policies",
+            &["manifest"],
+            "An object where what became of a class of secrets is due.",
+            replaced(|text| {
+                let policy = "\"sensitive\":{\"private_keys\":{\"hash\":{}}}";
+                let case = "\"reason\":\"GuardDuty finding\"";
+                text.replacen(case, &format!("{case},{policy}"), 1)
+            }),
+        ),
+        Vector::altered(
             "manifest-field-twice",
             &["manifest"],
             "The status stands there twice, with two values.",

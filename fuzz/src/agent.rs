@@ -9,7 +9,8 @@ use exhibit_agent::capture::packages::{dpkg, rpm};
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
-    ebpf, firewall, hidden, kernel, messages, modules, sessions, tracing, traffic, users::Users,
+    containers, ebpf, firewall, hidden, instance, kernel, messages, modules, sessions, tracing,
+    traffic, users::Users,
 };
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
 use exhibit_agent::memory::symbols::kallsyms::Kallsyms;
@@ -45,6 +46,14 @@ pub const TARGETS: &[Target] = &[
     ("symbols", written),
     ("ebpf", ebpf),
     ("hidden", hidden),
+    ("containers", containers),
+    ("rpm_databases", rpm_databases),
+    ("rpm_header", rpm_header),
+    ("dpkg_texts", |bytes| {
+        drop(dpkg::stanza(bytes));
+        drop(dpkg::sum(bytes));
+        drop(dpkg::Diversions::parse(bytes));
+    }),
 ];
 
 fn ebpf(bytes: &[u8]) {
@@ -58,6 +67,12 @@ fn ebpf(bytes: &[u8]) {
     drop(traffic::control("filter", bytes));
 }
 
+fn containers(bytes: &[u8]) {
+    drop(containers::cgroup::claims(&String::from_utf8_lossy(bytes)));
+    drop(instance::http::parse(bytes, false));
+    drop(instance::http::parse(bytes, true));
+}
+
 fn hidden(bytes: &[u8]) {
     hidden::numbers(bytes).for_each(drop);
     drop(hidden::options(bytes));
@@ -65,14 +80,8 @@ fn hidden(bytes: &[u8]) {
     for line in String::from_utf8_lossy(bytes).lines() {
         tracing::changes_its_target(line);
         drop(tracing::kprobe(line));
-    ("rpm_databases", rpm_databases),
-    ("rpm_header", rpm_header),
-    ("dpkg_texts", |bytes| {
-        drop(dpkg::stanza(bytes));
-        drop(dpkg::sum(bytes));
-        drop(dpkg::Diversions::parse(bytes));
-    }),
-];
+    }
+}
 
 /// The database and, past a byte that says how long it is in pages, its log.
 fn rpm_databases(bytes: &[u8]) {

@@ -4,11 +4,13 @@
 //! command of the host and never ends the run: what it can not get, it names.
 
 mod clock;
+pub mod containers;
 pub mod ebpf;
 pub mod files;
 mod filesystem;
 pub mod firewall;
 pub mod hidden;
+pub mod instance;
 pub mod kernel;
 pub mod memory;
 pub mod messages;
@@ -121,6 +123,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(firewall::Firewall),
         Box::new(traffic::Traffic),
         Box::new(processes::Processes(environment)),
+        Box::new(containers::Contained(environment)),
         Box::new(hidden::Hidden),
         Box::new(recovered::Recovered),
         Box::new(kernel::Kernel),
@@ -131,6 +134,7 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(messages::KernelMessages),
         Box::new(clock::Clock),
         Box::new(sessions::Sessions),
+        Box::new(instance::Instance::from_environment(environment)),
         Box::new(filesystem::Filesystem(Rc::clone(&survey))),
     ];
     artifacts.extend(files::artifacts(&survey));

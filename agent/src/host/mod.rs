@@ -98,6 +98,11 @@ impl Host {
         mounts::mounts(&self.root, self.own.unwrap_or(1))
     }
 
+    /// What is mounted where in the mount namespace of a process; empty when it can not be read.
+    pub fn mounts_of(&self, pid: i32) -> Vec<Mount> {
+        mounts::mounts(&self.root, pid)
+    }
+
     /// Mount points below `/proc`: what they cover can not be seen.
     pub fn mounts_over_proc(&self) -> Vec<PathBuf> {
         mounts::over_proc(&self.root, self.own.unwrap_or(1))

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use courier::Courier;
 pub use error::HostError;
-pub use file::HostFile;
+pub use file::{HostFile, Refused};
 pub use folder::{Content, DirEntry, Each, Folder};
 pub use module::{Loading, Pipe};
 pub(crate) use mounts::unescape;
@@ -96,6 +96,11 @@ impl Host {
     /// What is mounted where, in the order of mountinfo; empty when it can not be read.
     pub fn mounts(&self) -> Vec<Mount> {
         mounts::mounts(&self.root, self.own.unwrap_or(1))
+    }
+
+    /// As [`Host::mounts`], as a process sees them.
+    pub fn mounts_of(&self, pid: i32) -> Vec<Mount> {
+        mounts::mounts(&self.root, pid)
     }
 
     /// Mount points below `/proc`: what they cover can not be seen.

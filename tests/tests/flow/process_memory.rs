@@ -358,10 +358,10 @@ fn readelf_reads_the_core_without_complaint() {
     ] {
         assert!(text.contains(part), "{part}");
     }
-    assert!(
-        text.contains("mapped\nfile") || text.contains("mapped^Jfile"),
-        "names are whole"
-    );
+    // Not every readelf shows names; they are as long as they are, newline and all.
+    let name = b"/mapped\nfile\0";
+    let core = got.core(plant.pid());
+    assert!(core.windows(name.len()).any(|bytes| bytes == name));
     let count = text
         .lines()
         .filter(|line| line.trim_start().starts_with("LOAD"))
@@ -395,12 +395,10 @@ fn reserves_stay_small_and_what_blocks_or_is_refused_is_named() {
     assert_eq!(absent(&region("userfaultfd"), "userfaultfd"), 16 * PAGE);
     let secret = region("secret");
     assert_eq!(
-        (&secret["stored_bytes"], secret["absent"][0]["at"].as_str()),
-        (&0.into(), secret["start"].as_str())
+        (&secret["stored_bytes"], absent(&secret, "EIO")),
+        (&0.into(), PAGE)
     );
-    let zeros = got
-        .at(pid, plant.address("secret"), 8 * PAGE as usize)
-        .unwrap();
+    let zeros = got.at(pid, plant.address("secret"), PAGE as usize).unwrap();
     assert!(
         zeros.iter().all(|byte| *byte == 0),
         "what is refused is zeros"

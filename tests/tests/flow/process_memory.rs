@@ -583,6 +583,9 @@ fn the_suspicious_are_chosen_with_their_reasons_and_the_others_are_left_alone() 
         "hidden,process_memory",
         "--process-memory",
         "suspicious",
+        // Whoever else is suspicious on this machine keeps its memory to itself.
+        "--max-file-size",
+        "4K",
     ]);
     let rules = |pid: u32| -> Vec<String> {
         let rows = got.table("processes");

@@ -172,12 +172,16 @@ impl Pass<'_> {
         pid: i32,
         folder: &Folder,
         stat: &Stat,
-        sink: &Sink<'_>,
+        sink: &mut Sink<'_>,
     ) -> Result<Vec<Suspicion>, Halt> {
         let maps = match folder.open("maps") {
             Ok(file) => target::parsed(file, 1 << 20, &|| sink.check())?,
             Err(error) => Err(error),
         };
+        // Who may not look must not find nothing.
+        if let Some(error) = maps.as_ref().err().filter(|error| !error.is_gone()) {
+            sink.count(error);
+        }
         let facts = suspicion::facts(
             self.host,
             folder,
@@ -290,9 +294,13 @@ fn ourselves(mut record: ProcessRecord, sink: &mut Sink<'_>) -> Result<(), Halt>
 fn refused(mut record: ProcessRecord, refusal: Refusal, sink: &mut Sink<'_>) -> Result<(), Halt> {
     let named = record.chosen_by.contains(&"pid");
     let (outcome, reason) = match refusal {
-        Refusal::NoMemory("a kernel thread") if !named => return Ok(()),
-        Refusal::NoMemory(_) if record.chosen_by.is_empty() => return Ok(()),
-        Refusal::NoMemory(why) => ("no_memory", why.to_owned()),
+        Refusal::KernelThread if !named => return Ok(()),
+        Refusal::Zombie if record.chosen_by.is_empty() => return Ok(()),
+        Refusal::KernelThread => ("no_memory", "a thread of the kernel".to_owned()),
+        Refusal::Zombie => {
+            let why = "a zombie: it has ended, and its parent did not ask";
+            ("no_memory", why.to_owned())
+        }
         Refusal::Gone | Refusal::Thread(_) if !named => {
             sink.gone();
             return Ok(());

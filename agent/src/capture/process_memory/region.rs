@@ -89,7 +89,7 @@ pub struct Region {
     pub duplicates: Vec<Duplicate>,
     /// Bytes in the core that are the process's.
     pub stored: u64,
-    /// Of what the core has of it, in the order of addresses.
+    /// Of what the core has of it, in the order of addresses; `None` when that was cut.
     pub sha256: Option<Digest>,
     pub absent: Vec<Absent>,
     /// Bytes that are absent as well, and not listed.

@@ -162,7 +162,10 @@ impl<'p> Stream<'p> {
 
     /// Ends it: what did not come is absent, because the process ended, or the core had to.
     pub fn end(mut self) {
-        self.close();
+        let last = self.layout.regions.get(self.region);
+        if last.is_some_and(|region| region.runs.end <= self.run) {
+            self.close();
+        }
         let reason = self.ended.unwrap_or(Reason::Cut);
         let Layout { regions, runs } = self.layout;
         for region in regions.iter_mut().skip(self.region) {

@@ -22,8 +22,10 @@ const SMALL_TEXT: usize = 4096;
 /// Why a process's memory is not taken.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It has none: a kernel thread, or it has ended.
-    NoMemory(&'static str),
+    /// It has no memory of its own.
+    KernelThread,
+    /// It has ended, and its parent did not ask.
+    Zombie,
     /// It is not there, or went.
     Gone,
     /// It is a thread of this process.
@@ -60,7 +62,7 @@ pub fn find(host: &Host, pid: i32) -> Result<(Folder, Stat), Refusal> {
     let folder = host.process(pid)?;
     let stat = parse::stat(&folder.read("stat", SMALL)?.bytes).ok_or(Refusal::Gone)?;
     if stat.is_kernel_thread() {
-        return Err(Refusal::NoMemory("a kernel thread"));
+        return Err(Refusal::KernelThread);
     }
     let status = parse::keys_and_values(&folder.read("status", SMALL)?.bytes);
     let group = status.get("Tgid").and_then(|group| group.parse().ok());
@@ -69,9 +71,7 @@ pub fn find(host: &Host, pid: i32) -> Result<(Folder, Stat), Refusal> {
         _ => {}
     }
     if matches!(stat.state, 'Z' | 'X' | 'x') {
-        return Err(Refusal::NoMemory(
-            "a zombie: it has ended, and its parent did not ask",
-        ));
+        return Err(Refusal::Zombie);
     }
     Ok((folder, stat))
 }

@@ -1,7 +1,12 @@
+use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::layout::Layout;
+use super::maps::Mapping;
+use super::region::{Reason, Region};
 use super::*;
+use crate::bundle::Piece;
 use crate::capture::rehearsal::{Rehearsed, rehearse};
 
 struct Sleeper(Child);
@@ -13,14 +18,19 @@ impl Drop for Sleeper {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process for the test to look at"
+)]
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
 impl Sleeper {
     fn start() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a process for the test to look at"
-        )]
-        let mut command = Command::new("sleep");
-        let child = command.arg("600").stdin(Stdio::null()).spawn().unwrap();
+        let child = command("sleep").arg("600").spawn().unwrap();
         // Until it runs its own program.
         std::thread::sleep(std::time::Duration::from_millis(200));
         Self(child)
@@ -93,4 +103,91 @@ fn it_is_left_out_until_it_is_asked_for() {
             .contains("--process-memory")
     );
     assert!(artifact(&[Word::Suspicious]).left_out().is_none());
+}
+
+/// Three pages: one that is there, one that only a program that never does would answer for, one that is there.
+const SILENT: &str = r#"
+import ctypes, fcntl, mmap, struct, time
+libc = ctypes.CDLL(None, use_errno=True)
+page = mmap.PAGESIZE
+held = mmap.mmap(-1, 3 * page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+held[0:5], held[2 * page:2 * page + 4] = b"first", b"last"
+start = ctypes.addressof(ctypes.c_char.from_buffer(held))
+fd = libc.syscall(323, 0)
+fcntl.ioctl(fd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
+fcntl.ioctl(fd, 0xc020aa00, struct.pack("QQQQ", start + page, page, 1, 0))
+print(start, flush=True)
+time.sleep(600)
+"#;
+
+#[test]
+fn memory_that_a_program_begins_to_answer_for_costs_itself_alone() {
+    let Ok(child) = command("python3")
+        .args(["-c", SILENT])
+        .stderr(Stdio::null())
+        .spawn()
+    else {
+        return;
+    };
+    let mut child = Sleeper(child);
+    let mut line = String::new();
+    let stdout = child.0.stdout.take().unwrap();
+    std::io::BufReader::new(stdout)
+        .read_line(&mut line)
+        .unwrap();
+    // Without the right to it, or on another processor, there is no such memory.
+    let Ok(start) = line.trim().parse::<u64>() else {
+        return;
+    };
+    let host = Host::open(Path::new("/")).unwrap();
+    let memory = host.process(child.pid()).unwrap().open("mem").unwrap();
+    let page = page();
+    let mut layout = Layout::default();
+    for number in 0..3_u64 {
+        let mapping = Mapping {
+            start: start + number * page,
+            end: start + (number + 1) * page,
+            ..Mapping::default()
+        };
+        let index = layout.runs.len();
+        layout.runs.push(mapping.start..mapping.end);
+        layout
+            .regions
+            .push(Region::new(mapping, index..index + 1, Reason::Untouched));
+    }
+    let mut stream = Stream::new(Vec::new(), &mut layout, &memory, page);
+    let mut content = Vec::new();
+    while (content.len() as u64) < 3 * page {
+        match stream.next(3 * page - content.len() as u64, Vec::new()) {
+            Piece::Bytes(bytes) => content.extend_from_slice(&bytes),
+            Piece::Short { reason, .. } => panic!("{reason}"),
+        }
+    }
+    stream.end();
+    let at = |number: u64| {
+        content
+            .get(usize::try_from(number * page).unwrap()..)
+            .unwrap()
+    };
+    assert!(at(0).starts_with(b"first") && at(2).starts_with(b"last"));
+    assert!(at(1).starts_with(&[0; 64]));
+    let absent: Vec<_> = layout
+        .regions
+        .iter()
+        .map(|region| region.absent.first().map(|absent| absent.reason))
+        .collect();
+    // Kernels refuse such a page at once where they can not let go of the lock meanwhile; else the deadline ends it.
+    assert!(
+        matches!(
+            absent[..],
+            [
+                None,
+                Some(Reason::TimedOut | Reason::Refused(_)),
+                None
+            ]
+        ),
+        "{absent:?}"
+    );
+    let stored: Vec<_> = layout.regions.iter().map(|region| region.stored).collect();
+    assert_eq!(stored, [page, 0, page]);
 }

@@ -180,11 +180,7 @@ fn memory_that_a_program_begins_to_answer_for_costs_itself_alone() {
     assert!(
         matches!(
             absent[..],
-            [
-                None,
-                Some(Reason::TimedOut | Reason::Refused(_)),
-                None
-            ]
+            [None, Some(Reason::TimedOut | Reason::Refused(_)), None]
         ),
         "{absent:?}"
     );

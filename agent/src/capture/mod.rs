@@ -18,6 +18,7 @@ pub mod modules;
 pub mod network;
 pub mod packages;
 pub mod plan;
+pub mod process_memory;
 pub mod processes;
 mod recovered;
 #[cfg(test)]
@@ -112,6 +113,11 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
     let memory = memory::Memory::new(plan.memory.clone());
     let environment = plan.policies.of(sensitive::Class::Environment);
+    let hidden = hidden::Hidden::default();
+    let process_memory = process_memory::ProcessMemory {
+        choice: plan.process_memory.clone(),
+        hidden: Rc::clone(&hidden.0),
+    };
     let survey = Rc::new(filesystem::Survey::new(plan));
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![
         Box::new(first_sweep),
@@ -124,8 +130,9 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
         Box::new(traffic::Traffic),
         Box::new(processes::Processes(environment)),
         Box::new(containers::Contained(environment)),
-        Box::new(hidden::Hidden),
+        Box::new(hidden),
         Box::new(recovered::Recovered),
+        Box::new(process_memory),
         Box::new(kernel::Kernel),
         Box::new(modules::Modules),
         Box::new(ebpf::Ebpf),

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::files::{self, Definitions, Family, Guarded, Level};
 use super::memory;
+use super::process_memory;
 use super::sensitive::Policies;
 use crate::host::clocks;
 
@@ -87,6 +88,8 @@ pub struct Plan {
     pub profile: Profile,
     pub selection: Selection,
     pub memory: memory::Plan,
+    /// Whose memory is taken.
+    pub process_memory: process_memory::Choice,
     pub policies: Policies,
     /// Families that say so take only what changed since, in nanoseconds of the host's clock.
     pub since_ns: Option<i64>,
@@ -107,6 +110,7 @@ impl Plan {
             selection: Selection::new(&profile, Vec::new(), Vec::new()),
             profile,
             memory: memory::Plan::default(),
+            process_memory: process_memory::Choice::default(),
             policies: Policies::default(),
             since_ns: None,
             recent_ns: clocks().utc_ns.saturating_sub(RECENT_NS),

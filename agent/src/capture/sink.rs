@@ -2,6 +2,8 @@
 //!
 //! Every call looks at the deadline, the cap and the signals first, so no artifact can forget to.
 
+mod made;
+
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -43,6 +43,8 @@ Examples:
     exhibit-agent collect --profile quick --to s3://bucket
   All of it, with logs of the last month and an application of one's own:
     exhibit-agent collect --profile full --since 30d --artifacts shop.toml --to s3://bucket
+  The memory of processes that look odd, and of one that does by other signs:
+    exhibit-agent collect --include processes,hidden,process_memory --process-memory suspicious,4711 --to s3://bucket
   Only what runs, within a minute:
     exhibit-agent collect --include first_sweep,sockets,processes,recovered --deadline 60s";
 

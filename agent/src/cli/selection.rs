@@ -10,6 +10,7 @@ use time::{Date, OffsetDateTime};
 use super::Failure;
 use crate::capture::files::{self, Definitions};
 use crate::capture::plan::{DEFAULT_PROFILE, Profile, Selection, profiles};
+use crate::capture::process_memory::{Choice, Word};
 use crate::capture::sensitive::{Class, Policies, Policy};
 use crate::capture::{self, Plan};
 use crate::host::clocks;
@@ -37,6 +38,10 @@ pub(super) struct SelectionArguments {
     /// [default: password_hashes=mask,private_keys=hash,environment=collect,cloud_credentials=hash]
     #[arg(long, value_name = "CLASS=POLICY", value_delimiter = ',', value_parser = sensitive)]
     sensitive: Vec<(Class, Policy)>,
+    /// Memory of these processes, as ELF cores, secrets and all: their numbers, `all`, or `suspicious` for those that run
+    /// deleted or hidden programs, code in writable memory and the like [default: of none]
+    #[arg(long, value_name = "PID|all|suspicious", value_delimiter = ',')]
+    process_memory: Vec<Word>,
 }
 
 impl SelectionArguments {
@@ -48,6 +53,7 @@ impl SelectionArguments {
         }
         plan.selection = Selection::new(&self.profile, self.include.clone(), self.exclude.clone());
         plan.policies = Policies::with(&self.sensitive);
+        plan.process_memory = Choice::of(&self.process_memory);
         plan.since_ns = self.since;
         plan.recent_ns = self.since.unwrap_or(plan.recent_ns);
         self.known(&plan)?;

@@ -9,7 +9,7 @@ use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek, read};
 
 use super::folder::SYSFS_MAGIC;
-use super::{Courier, HostError, Stat, sys};
+use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
 pub(crate) const PIECE: usize = 1 << 20;
@@ -18,6 +18,9 @@ pub(crate) const PIECE: usize = 1 << 20;
 const LARGE_HOLE: u64 = 64 << 20;
 /// First read of a small file, in bytes: most of `/proc` fits.
 const FIRST: usize = 16 << 10;
+
+/// Part of a process's memory that the kernel refused: address, bytes, why.
+pub type Refused = (u64, usize, Errno);
 
 /// An open regular file.
 pub struct HostFile {
@@ -90,7 +93,10 @@ impl HostFile {
     }
 
     /// Where the data at `offset` ends; the end of the file where no holes are known.
-    fn next_hole(&self, offset: u64) -> Result<u64, HostError> {
+    ///
+    /// # Errors
+    /// When the answer did not come in time.
+    pub fn next_hole(&self, offset: u64) -> Result<u64, HostError> {
         let hole = self.seek(offset, Whence::SeekHole)?.ok();
         // It must move on, whatever the file system says.
         Ok(hole.filter(|hole| *hole > offset).unwrap_or(self.stat.size))
@@ -156,6 +162,54 @@ impl HostFile {
             bytes.truncate(filled);
             Ok(bytes)
         })
+    }
+
+    /// Exactly `want` bytes of the memory of a process from `address`, in the memory of `bytes`: pages that the kernel
+    /// refuses are zeros, and listed.
+    ///
+    /// # Errors
+    /// ESRCH when there is no such memory any more; otherwise when it did not come in time.
+    pub fn read_pages(
+        &self,
+        address: u64,
+        want: usize,
+        page: usize,
+        mut bytes: Vec<u8>,
+    ) -> Result<(Vec<u8>, Vec<Refused>), HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || {
+            bytes.resize(want, 0);
+            let (mut filled, mut refused) = (0, Vec::new());
+            while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+                let at = i64::try_from(address + filled as u64).map_err(|_| Errno::EINVAL)?;
+                match pread(&*fd, room, at) {
+                    // What a memory without users answers: the process ended, or runs another program.
+                    Ok(0) => return Err(Errno::ESRCH.into()),
+                    Ok(got) => filled += got,
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => {
+                        let end = (filled + 1).next_multiple_of(page).min(want);
+                        let lost = bytes.get_mut(filled..end).unwrap_or_default();
+                        lost.fill(0);
+                        refused.push((address + filled as u64, end - filled, errno));
+                        filled = end;
+                    }
+                }
+            }
+            Ok((bytes, refused))
+        })
+    }
+
+    /// Whether it answers from somewhere else, or from a program: a network or user-space file system.
+    ///
+    /// # Errors
+    /// When the answer did not come in time.
+    pub fn is_foreign(&self) -> Result<bool, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let kind = self
+            .courier
+            .call(move || Ok(fstatfs(&*fd)?.filesystem_type()))?;
+        Ok(Foreign::kind_of(kind).is_some())
     }
 
     /// The next piece of at most `want` bytes, in the memory of `buffer`; empty at the end of the file.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use courier::Courier;
 pub use error::HostError;
-pub use file::HostFile;
+pub use file::{HostFile, Refused};
 pub use folder::{Content, DirEntry, Each, Folder};
 pub use module::{Loading, Pipe};
 pub(crate) use mounts::unescape;

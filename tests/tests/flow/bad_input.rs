@@ -44,6 +44,16 @@ fn what_can_not_be_used_is_named_and_nothing_is_done() {
             &["soon", "s, m, h or d"],
         ),
         (&["collect", "--max-file-size", "1X"], 2, &["1X"]),
+        (
+            &["collect", "--process-memory", "1,self"],
+            2,
+            &["self", "the number of a process, all or suspicious"],
+        ),
+        (
+            &["collect", "--process-memory", "0"],
+            2,
+            &["'0'", "1 to 4194304"],
+        ),
         (&["collect", "--root", "/nonexistent"], 2, &["/nonexistent"]),
         (
             &["collect", "--to", "/proc/nowhere"],

@@ -19,6 +19,7 @@ mod manners;
 mod memory;
 mod packages;
 mod plants;
+mod process_memory;
 mod static_binary;
 mod store_faults;
 

@@ -12,6 +12,10 @@ mod pids;
 mod preload;
 mod sockets;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use serde::Serialize;
 
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
@@ -19,8 +23,12 @@ use crate::host::Host;
 pub use cgroups::numbers;
 pub use covered::options;
 
+/// Processes that hide, for who wants to look at them; `None` when they were not looked for.
+pub type Found = Rc<RefCell<Option<BTreeSet<i32>>>>;
+
 /// What hides.
-pub struct Hidden;
+#[derive(Default)]
+pub struct Hidden(pub Found);
 
 static SPEC: Spec = Spec {
     name: "hidden",
@@ -42,7 +50,8 @@ impl Artifact for Hidden {
         if let Some(fresh) = &fresh {
             covered::records(host, fresh, sink)?;
         }
-        pids::capture(host, fresh.as_ref(), sink)?;
+        let found = pids::capture(host, fresh.as_ref(), sink)?;
+        self.0.replace(found);
         preload::capture(host, sink)?;
         links::capture(host, sink)?;
         sockets::capture(host, sink)?;

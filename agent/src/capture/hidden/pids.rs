@@ -92,7 +92,7 @@ pub(super) fn judge(
     Ok(hidden)
 }
 
-/// Compares all views of this machine.
+/// Compares all views of this machine; the answer is what hides without a reason, `None` when it could not be looked for.
 ///
 /// # Errors
 /// When `/proc` can not be listed, or the artifact has to end.
@@ -100,7 +100,7 @@ pub(super) fn capture(
     host: &Host,
     fresh: Option<&Folder>,
     sink: &mut Sink<'_>,
-) -> Result<(), CaptureError> {
+) -> Result<Option<BTreeSet<i32>>, CaptureError> {
     let own = i32::try_from(std::process::id()).ok();
     if !host.is_live() || host.own_pid() != own {
         // Numbers of another pid namespace mean other processes.
@@ -110,7 +110,7 @@ pub(super) fn capture(
             sink.loss("failed:other_pid_namespace");
             sink.note(why.to_owned());
         }
-        return Ok(());
+        return Ok(None);
     }
     let live = Live::new(host, fresh);
     let before = live.listed().map_err(CaptureError::host("/proc"))?;
@@ -128,6 +128,10 @@ pub(super) fn capture(
     let hidden = judge(&live, &candidates, || sink.check())?;
     let options = covered::proc_options(host);
     let explained = options.filter(|options| covered::hides_from_us(host, options));
+    let found = match explained {
+        Some(_) => BTreeSet::new(),
+        None => hidden.keys().copied().collect(),
+    };
     for (pid, identity) in hidden {
         told(
             &live,
@@ -137,7 +141,7 @@ pub(super) fn capture(
             sink,
         )?;
     }
-    Ok(())
+    Ok(Some(found))
 }
 
 fn told(

@@ -65,8 +65,13 @@ impl<'p> Backings<'p> {
                 false => Take::Nothing(Reason::Device),
             };
         }
+        // A page that is there causes no fault; one that is not is answered with an error, since a look from outside
+        // never waits for a program (`handle_userfault` in fs/userfaultfd.c, without FAULT_FLAG_ALLOW_RETRY).
         if mapping.is_userfaultfd {
-            return Take::Nothing(Reason::Userfaultfd);
+            return Take::Resident {
+                rest: Reason::Userfaultfd,
+                gaps: false,
+            };
         }
         match (mapping.inode, name) {
             (0, b"[vsyscall]") => Take::Nothing(Reason::KernelPage),
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_what_a_program_answers_for_are_never_read() {
+    fn devices_are_never_read_and_no_program_is_asked_for_pages() {
         let device = Mapping {
             is_device: true,
             ..file((0, 6), b"rw-s")
@@ -182,7 +187,10 @@ mod tests {
         };
         assert!(matches!(
             take(answered, b"[heap]"),
-            Take::Nothing(Reason::Userfaultfd)
+            Take::Resident {
+                rest: Reason::Userfaultfd,
+                gaps: false
+            }
         ));
     }
 

@@ -21,7 +21,7 @@ pub enum Reason {
     Hole,
     /// Memory of a device: reading it may do something.
     Device,
-    /// A program answers for its pages: reading may wait without end.
+    /// A program answers for pages that are not there: reading such a one may wait without end.
     Userfaultfd,
     /// Made by the kernel for all processes, such as `[vvar]`.
     KernelPage,

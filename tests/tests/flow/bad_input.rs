@@ -54,6 +54,27 @@ fn what_can_not_be_used_is_named_and_nothing_is_done() {
             2,
             &["'0'", "1 to 4194304"],
         ),
+        (
+            &["collect", "--profile", "huge"],
+            2,
+            &["huge", "quick, triage, full"],
+        ),
+        (&["collect", "--since", "soon"], 2, &["soon", "7d"]),
+        (
+            &["collect", "--sensitive", "passwords=mask"],
+            2,
+            &["passwords", "password_hashes"],
+        ),
+        (
+            &["collect", "--sensitive", "private_keys=burn"],
+            2,
+            &["burn", "collect, mask or hash"],
+        ),
+        (
+            &["collect", "--artifacts", "/nonexistent.toml"],
+            2,
+            &["/nonexistent.toml"],
+        ),
         (&["collect", "--root", "/nonexistent"], 2, &["/nonexistent"]),
         (
             &["collect", "--to", "/proc/nowhere"],

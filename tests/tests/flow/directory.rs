@@ -5,7 +5,7 @@ use std::path::Path;
 use exhibit_tests::rig::agent::Agent;
 use serde_json::Value;
 
-use super::{SMALL, collect, collection, folder, run, verify};
+use super::{SMALL, collect, collection, folder, known_paths, run, verify};
 
 #[test]
 fn a_whole_collection_verifies_and_says_what_it_is() {
@@ -70,6 +70,10 @@ fn a_whole_collection_verifies_and_says_what_it_is() {
         ended.code
     );
     assert_eq!(with_receipt(&"0".repeat(64)), 20);
+    known_paths::are_listed(
+        &folder,
+        receipt["started_utc_ns"].as_u64().unwrap() / 1_000_000_000,
+    );
 }
 
 #[test]

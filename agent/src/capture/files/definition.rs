@@ -109,7 +109,7 @@ struct FamilyText {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GuardedText {
-    class: Class,
+    class: Spanned<Class>,
     globs: Spanned<Vec<Spanned<String>>>,
 }
 
@@ -155,8 +155,12 @@ pub fn parse(text: &str, taken: &[&str]) -> Result<Definitions, DefinitionError>
         families.push(reader.family(family)?);
     }
     let guarded = parsed.sensitive.iter().map(|guarded| {
+        if *guarded.class.get_ref() == Class::Environment {
+            let why = "environments are no files: give another class, or --sensitive environment=";
+            return Err(reader.error(guarded.class.span().start, why));
+        }
         Ok(Guarded {
-            class: guarded.class,
+            class: *guarded.class.get_ref(),
             globs: reader.globs(&guarded.globs)?,
         })
     });

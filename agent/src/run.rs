@@ -43,11 +43,10 @@ pub enum Event<'a> {
         number: usize,
         of: usize,
     },
-    /// An artifact that takes long: bytes so far, and in all.
+    /// An artifact that takes long.
     Progress {
         artifact: &'a str,
-        done: u64,
-        of: u64,
+        step: capture::Step,
     },
     Ended(&'a ArtifactReport),
     Shipped {
@@ -166,7 +165,7 @@ fn capture(
         max_file_bytes: options.max_file_bytes,
         total_left: options.max_total_bytes.unwrap_or(u64::MAX).into(),
         throttle: Throttle::new(options.cpu_percent),
-        progress: &|artifact, done, of| show(Event::Progress { artifact, done, of }),
+        watch: &|artifact, step| show(Event::Progress { artifact, step }),
     };
     let artifacts = capture::artifacts(options.capture.clone());
     let of = artifacts.len();

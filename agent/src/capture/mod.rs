@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use crate::host::{Host, HostError};
 pub use plan::Plan;
-pub use sink::{Halt, Sink, Tally};
+pub use sink::{Halt, Sink, Step, Tally};
 
 /// Order of volatility: what dies first is captured first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

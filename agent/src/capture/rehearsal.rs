@@ -64,7 +64,7 @@ pub(crate) fn rehearse(artifact: &dyn Artifact, root: &Path) -> Rehearsed {
         max_file_bytes: u64::MAX,
         total_left: Cell::new(u64::MAX),
         throttle: Throttle::new(None),
-        progress: &|_, _, _| {},
+        watch: &|_, _| {},
     };
     let host = Host::open(root).unwrap();
     let interrupted = AtomicBool::new(false);

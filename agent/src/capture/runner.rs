@@ -8,7 +8,7 @@ use std::time::Instant;
 use evidence::inventory::Status;
 use evidence::manifest::{ArtifactReport, Outcome};
 
-use super::sink::Budget;
+use super::sink::{Budget, Watch};
 use super::{Artifact, CaptureError, Halt, Sink, Tally};
 use crate::bundle::Writer;
 use crate::host::{Host, clocks};
@@ -21,8 +21,7 @@ pub struct Limits<'a> {
     /// Bytes that the evidence stream may still have before it is compressed.
     pub total_left: Cell<u64>,
     pub throttle: Throttle,
-    /// Told of an artifact that takes long: its name, bytes so far and in all.
-    pub progress: &'a dyn Fn(&'static str, u64, u64),
+    pub watch: Watch<'a>,
 }
 
 /// Captures one artifact. Whatever happens in it, the answer is a report.
@@ -43,7 +42,8 @@ pub fn run(
         total_left: limits.total_left.get(),
         interrupted,
         throttle: &limits.throttle,
-        progress: limits.progress,
+        watch: limits.watch,
+        told: Cell::new(Instant::now()),
     };
     let mut sink = Sink::new(bundle, spec.name, budget);
     // A fault in one artifact must not cost the others.

@@ -4,11 +4,12 @@
 
 mod made;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use evidence::digest::Hasher;
 use evidence::inventory::{Entry, FileType, Status};
@@ -66,6 +67,21 @@ impl Tally {
     }
 }
 
+/// How far an artifact is that takes long.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Bytes so far, and in all.
+    Bytes { done: u64, of: u64 },
+    /// Items and bytes so far, where nobody knows how many there are.
+    Items { items: u64, bytes: u64 },
+}
+
+/// Is told of an artifact that takes long, and how far it is.
+pub type Watch<'a> = &'a dyn Fn(&'static str, Step);
+
+/// How often whoever watches is told.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 /// The limits that hold for an artifact.
 pub struct Budget<'a> {
     pub deadline: Instant,
@@ -76,13 +92,23 @@ pub struct Budget<'a> {
     pub total_left: u64,
     pub interrupted: &'a AtomicBool,
     pub throttle: &'a Throttle,
-    pub progress: &'a dyn Fn(&'static str, u64, u64),
+    pub watch: Watch<'a>,
+    /// When whoever watches was told last.
+    pub told: Cell<Instant>,
 }
 
 impl Budget<'_> {
     /// What is left of the run's total after `used` bytes of this artifact.
     fn left(&self, used: u64) -> u64 {
         self.total_left.saturating_sub(used)
+    }
+
+    /// Tells whoever watches how far `artifact` is, when it is time to.
+    fn tell(&self, artifact: &'static str, step: Step) {
+        if self.told.get().elapsed() >= TELL_EVERY {
+            (self.watch)(artifact, step);
+            self.told.set(Instant::now());
+        }
     }
 
     fn check(&self) -> Result<(), Halt> {
@@ -106,6 +132,7 @@ pub struct Sink<'a> {
     budget: Budget<'a>,
     artifact: &'static str,
     tally: Tally,
+    expected: Option<u64>,
 }
 
 impl<'a> Sink<'a> {
@@ -116,6 +143,7 @@ impl<'a> Sink<'a> {
             budget,
             artifact,
             tally: Tally::default(),
+            expected: None,
         }
     }
 
@@ -135,6 +163,12 @@ impl<'a> Sink<'a> {
         if self.budget.left(self.tally.streamed()) == 0 {
             return Err(Halt::Total);
         }
+        let Tally { items, bytes, .. } = self.tally;
+        let step = match self.expected {
+            Some(of) => Step::Bytes { done: bytes, of },
+            None => Step::Items { items, bytes },
+        };
+        self.budget.tell(self.artifact, step);
         self.budget.check()
     }
 
@@ -183,9 +217,9 @@ impl<'a> Sink<'a> {
         Ok(self.bundle.memory().cut(Stream::Memory)?)
     }
 
-    /// Tells whoever watches how far it is.
-    pub fn progress(&self, done: u64, of: u64) {
-        (self.budget.progress)(self.artifact, done, of);
+    /// How many bytes will come, for whoever watches.
+    pub fn expect(&mut self, bytes: u64) {
+        self.expected = Some(self.tally.bytes.saturating_add(bytes));
     }
 
     /// Adds `event` to the timeline (Timesketch: `message`, `datetime`, `timestamp_desc`).

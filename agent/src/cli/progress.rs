@@ -7,6 +7,7 @@ use evidence::manifest::ArtifactReport;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::{printable, tell};
+use crate::capture::Step;
 use crate::run::Event;
 use crate::ship::ShipError;
 
@@ -80,8 +81,15 @@ impl Progress {
                     bar.set_message(format!("{number}/{of} {artifact}"));
                 }
             }
-            Event::Progress { artifact, done, of } => {
-                let text = format!("{artifact} {} of {}", HumanBytes(*done), HumanBytes(*of));
+            Event::Progress { artifact, step } => {
+                let text = match step {
+                    Step::Bytes { done, of } => {
+                        format!("{artifact} {} of {}", HumanBytes(*done), HumanBytes(*of))
+                    }
+                    Step::Items { items, bytes } => {
+                        format!("{artifact} {items} items, {}", HumanBytes(*bytes))
+                    }
+                };
                 match &self.bar {
                     Some(bar) => bar.set_message(text),
                     None => self.line(&text),
@@ -114,9 +122,14 @@ impl Progress {
             } => {
                 serde_json::json!({ "event": "started", "artifact": artifact, "number": number, "of": of })
             }
-            Event::Progress { artifact, done, of } => {
-                serde_json::json!({ "event": "progress", "artifact": artifact, "bytes": done, "of": of })
-            }
+            Event::Progress { artifact, step } => match step {
+                Step::Bytes { done, of } => {
+                    serde_json::json!({ "event": "progress", "artifact": artifact, "bytes": done, "of": of })
+                }
+                Step::Items { items, bytes } => {
+                    serde_json::json!({ "event": "progress", "artifact": artifact, "items": items, "bytes": bytes })
+                }
+            },
             Event::Ended(report) => serde_json::json!({ "event": "ended", "report": report }),
             Event::Shipped { bytes } => serde_json::json!({ "event": "shipped", "bytes": bytes }),
             Event::Closing => serde_json::json!({ "event": "closing" }),

@@ -147,19 +147,24 @@ fn killed_at_any_moment_what_is_there_verifies() {
 }
 
 #[test]
-fn a_deadline_ends_the_run_with_what_there_is() {
+fn a_deadline_ends_the_run_with_what_there_is_and_whoever_waits_is_told_how_far_it_is() {
     let agent = Agent::built().unwrap();
     let to = tempfile::tempdir().unwrap();
+    let to_here = ["--to", to.path().to_str().unwrap(), "--case", "IR-7"];
     let more = [
+        "--json",
         "--include",
         "accounts,systemd,etc",
         "--cpu-limit",
         "1",
         "--deadline",
-        "4s",
+        "7s",
     ];
-    let ended = collect(&agent, to.path().to_str().unwrap(), &more);
+    let ended = run(agent.command().arg("collect").args(to_here).args(more));
     assert_eq!(ended.code, 3, "{ended:?}");
+    let mut lines = ended.stderr.lines();
+    let told = lines.any(|line| line.contains("\"event\":\"progress\"") && line.contains("items"));
+    assert!(told, "{}", ended.stderr);
     let folder = folder(to.path(), &ended.prefix());
     let manifest = collection::manifest(&folder);
     let etc = collection::artifact(&manifest, "etc");

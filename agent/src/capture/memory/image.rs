@@ -60,7 +60,6 @@ impl RangeRecord {
 pub struct Image<'a, 'b> {
     sink: &'a mut Sink<'b>,
     source: &'static str,
-    expected: u64,
     captured: u64,
     written: u64,
     open: Option<RangeRecord>,
@@ -70,10 +69,10 @@ pub struct Image<'a, 'b> {
 impl<'a, 'b> Image<'a, 'b> {
     /// An image of `expected` bytes from `source`.
     pub fn new(sink: &'a mut Sink<'b>, source: &'static str, expected: u64) -> Self {
+        sink.expect(expected);
         Self {
             sink,
             source,
-            expected,
             captured: 0,
             written: 0,
             open: None,
@@ -100,7 +99,6 @@ impl<'a, 'b> Image<'a, 'b> {
         let buffer = self.sink.memory(bytes)?;
         if self.last_cut.elapsed() >= CUT_EVERY {
             self.sink.memory_cut()?;
-            self.sink.progress(self.captured, self.expected);
             self.last_cut = Instant::now();
         }
         Ok(buffer)

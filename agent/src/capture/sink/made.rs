@@ -1,14 +1,9 @@
 //! Members that are made while they are written, such as the core of a process.
 
-use std::time::{Duration, Instant};
-
 use evidence::inventory::{Entry, Status};
 
-use super::{Budget, Halt, Sink, status_word};
+use super::{Budget, Halt, Sink, Step, status_word};
 use crate::bundle::{self, Piece, Source};
-
-/// How often whoever watches is told.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// What became of such a member.
 #[derive(Debug)]
@@ -53,7 +48,6 @@ impl Sink<'_> {
             budget: &self.budget,
             artifact: self.artifact,
             size: room,
-            told: Instant::now(),
             halt: None,
             status: item.status,
         };
@@ -77,7 +71,6 @@ struct Pieces<'a> {
     budget: &'a Budget<'a>,
     artifact: &'static str,
     size: u64,
-    told: Instant,
     halt: Option<Halt>,
     status: Status,
 }
@@ -92,10 +85,8 @@ impl Source for Pieces<'_> {
                 errno: None,
             };
         }
-        if self.told.elapsed() >= TELL_EVERY {
-            (self.budget.progress)(self.artifact, self.size - left, self.size);
-            self.told = Instant::now();
-        }
+        let (done, of) = (self.size - left, self.size);
+        self.budget.tell(self.artifact, Step::Bytes { done, of });
         (self.next)(left, buffer)
     }
 

@@ -64,7 +64,8 @@ fn run(
         total_left: u64::MAX,
         interrupted,
         throttle: &throttle,
-        progress: &|_, _, _| {},
+        watch: &|_, _| {},
+        told: std::time::Instant::now().into(),
     };
     let mut sink = Sink::new(&mut bundle, "memory", budget);
     let mut image = Image::new(&mut sink, "lime", 1);

@@ -248,11 +248,19 @@ fn clock(started: Instant, readiness: &Readiness) -> Clock {
 fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
     let usage = usage();
     let own = host.own().ok();
-    let io = own
-        .as_ref()
-        .and_then(|own| own.read("io", SMALL).ok())
-        .map(|c| parse::keys_and_values(&c.bytes));
-    let io = |key: &str| io.as_ref()?.get(key)?.parse().ok();
+    let values = |name: &str| {
+        let text = own.as_ref().and_then(|own| own.read(name, SMALL).ok());
+        text.map(|text| parse::keys_and_values(&text.bytes))
+            .unwrap_or_default()
+    };
+    let (io, status) = (values("io"), values("status"));
+    let io = |key: &str| io.get(key)?.parse().ok();
+    // getrusage(2) also counts what this process was before its execve(2): the memory of who started it.
+    let peak = |text: &String| text.strip_suffix(" kB")?.parse::<u64>().ok();
+    let peak = status
+        .get("VmHWM")
+        .and_then(peak)
+        .filter(|_| host.is_live());
     let exe = own.as_ref().and_then(|own| own.read_link("exe").ok());
     let wrote =
         (store.kind() == "directory").then(|| format!("wrote the collection to {}", store.place()));
@@ -265,7 +273,7 @@ fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
         executable: exe.map(|path| parse::text(&path)),
         cpu_user_us: usage.cpu_user_us,
         cpu_system_us: usage.cpu_system_us,
-        peak_rss_bytes: usage.peak_rss_bytes,
+        peak_rss_bytes: peak.map_or(usage.peak_rss_bytes, |kib| kib.saturating_mul(1024)),
         disk_read_bytes: io("read_bytes"),
         disk_write_bytes: io("write_bytes"),
         abandoned_reads: host.abandoned_reads(),

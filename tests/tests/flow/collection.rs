@@ -1,7 +1,8 @@
 //! Reads a collection with stock tools' means alone: segments, zstd, tar, JSON lines.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
@@ -36,6 +37,30 @@ pub fn raw_tar(folder: &Path) -> Vec<u8> {
         .flat_map(|path| std::fs::read(path).unwrap())
         .collect();
     zstd::decode_all(whole.as_slice()).unwrap()
+}
+
+/// The lines of the whole inventory, without the rest in memory.
+pub fn inventory(folder: &Path) -> Vec<Value> {
+    let mut segments: Vec<_> = std::fs::read_dir(folder.join("evidence"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    let files = segments.iter().map(|path| File::open(path).unwrap());
+    let whole = files.fold(
+        Box::new(std::io::empty()) as Box<dyn Read>,
+        |whole, file| Box::new(whole.chain(file)),
+    );
+    let mut archive = tar::Archive::new(zstd::Decoder::new(whole).unwrap());
+    let mut lines = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        if entry.path_bytes().starts_with(b"inventory") {
+            let text = BufReader::new(entry).lines();
+            lines.extend(text.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()));
+        }
+    }
+    lines
 }
 
 /// The lines of a table, all parts of it.

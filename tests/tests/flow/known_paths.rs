@@ -34,13 +34,7 @@ pub fn are_listed(folder: &Path, began: u64) {
     let matching: BTreeSet<Vec<u8>> = matching.collect();
     assert!(matching.len() > 100, "{matching:?}");
 
-    let members = collection::members(folder);
-    let mut inventory = collection::table(&members, "inventory.jsonl");
-    let parts = members
-        .iter()
-        .filter(|(name, _)| name.starts_with(b"inventory/"));
-    let lines = parts.flat_map(|(_, part)| part.split(|byte| *byte == b'\n'));
-    inventory.extend(lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()));
+    let inventory = collection::inventory(folder);
     let path = |line: &Value| match line["path"].as_str() {
         Some(path) => path.as_bytes().to_vec(),
         None => STANDARD.decode(line["path_b64"].as_str().unwrap()).unwrap(),

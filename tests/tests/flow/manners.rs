@@ -158,7 +158,7 @@ fn a_deadline_ends_the_run_with_what_there_is_and_whoever_waits_is_told_how_far_
         "--cpu-limit",
         "1",
         "--deadline",
-        "7s",
+        "15s",
     ];
     let ended = run(agent.command().arg("collect").args(to_here).args(more));
     assert_eq!(ended.code, 3, "{ended:?}");

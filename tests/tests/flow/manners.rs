@@ -154,7 +154,7 @@ fn a_deadline_ends_the_run_with_what_there_is_and_whoever_waits_is_told_how_far_
     let more = [
         "--json",
         "--include",
-        "accounts,systemd,etc",
+        "accounts,kernel,systemd,persistence,etc",
         "--cpu-limit",
         "1",
         "--deadline",

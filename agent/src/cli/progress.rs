@@ -152,7 +152,7 @@ fn ended(report: &ArtifactReport) -> String {
         .as_ref()
         .map_or_else(String::new, |reason| format!("  {reason}"));
     format!(
-        "{:<18} {:<9} {:>7} items {:>10} {seconds:>6.2} s{reason}",
+        "{:<21} {:<9} {:>7} items {:>10} {seconds:>6.2} s{reason}",
         report.name,
         report.outcome.word(),
         report.items,

@@ -53,6 +53,7 @@ const TELLING: &[&str] = &[
     "udp4_seq_show",
     "udp6_seq_show",
     "proc_pid_readdir",
+    "proc_fill_cache",
     "next_tgid",
     "m_show",
     "sys_bpf",

@@ -75,6 +75,11 @@ impl Lab {
         guest
     }
 
+    /// A module for the guest that hides a process and itself.
+    pub fn rootkit(&self) -> Vec<u8> {
+        self.kernel.rootkit().unwrap()
+    }
+
     /// The same modules, to be signed by somebody whose key nobody trusts.
     pub fn stranger(&self) -> Modules {
         let folder = self.folder.path().join("stranger");

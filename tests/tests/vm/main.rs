@@ -15,4 +15,5 @@ mod image;
 mod lab;
 mod refusals;
 mod rig;
+mod rootkit;
 mod ways;

@@ -25,12 +25,13 @@ plant() {
 	until_there planted
 }
 
-# collect NAME ARGUMENTS: one run to its end.
+# collect NAME ARGUMENTS: one run to its end, of the artifacts in `include`.
+include=accounts,memory,symbols
 collect() {
 	name=$1
 	shift
 	code=0
-	exhibit-agent collect --quiet --include accounts,memory,symbols --to "s3://$bucket/$name" --endpoint-url "$endpoint" \
+	exhibit-agent collect --quiet --include "$include" --to "s3://$bucket/$name" --endpoint-url "$endpoint" \
 		--region us-east-1 "$@" >"$name.receipt" 2>"$name.err" || code=$?
 	echo "$code" >"$name.code"
 	lsmod | grep -q '^lime ' && echo "lime is loaded after $name" >>leftovers

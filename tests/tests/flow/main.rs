@@ -13,6 +13,7 @@ mod bad_input;
 mod bucket;
 mod collection;
 mod directory;
+mod distributions;
 mod families;
 mod ground;
 mod judges;

@@ -3,6 +3,7 @@
 //! An artifact reads and writes; the [`runner`] holds its deadline, its cap, its times and its outcome. It runs no
 //! command of the host and never ends the run: what it can not get, it names.
 
+pub mod audit;
 mod clock;
 pub mod containers;
 pub mod ebpf;

@@ -1,11 +1,11 @@
-//! *security*: what the kernel's security modules say of themselves, as texts.
+//! *security*: what the kernel's security modules say of themselves, as texts, and the audit subsystem by netlink.
 //!
 //! Where securityfs is not mounted it is looked at detached. Nothing is set.
 
 use serde::Serialize;
 
 use super::processes::parse::text;
-use super::{Artifact, CaptureError, Sink, Spec, Volatility};
+use super::{Artifact, CaptureError, Sink, Spec, Volatility, audit};
 use crate::host::{Folder, Host, HostError, View};
 
 /// Security modules.
@@ -14,7 +14,7 @@ pub struct Security;
 static SPEC: Spec = Spec {
     name: "security",
     volatility: Volatility::Kernel,
-    what: "loaded security modules, lockdown, AppArmor profiles, SELinux and IMA state",
+    what: "loaded security modules, lockdown, AppArmor profiles, SELinux and IMA state, status and loaded rules of the audit subsystem",
     why: "an intruder who switched a protection off left it switched off",
     deadline_s: 30,
     max_bytes: 64 << 20,
@@ -73,6 +73,9 @@ impl Artifact for Security {
         }
         if let Ok(folder) = host.root().folder("sys/fs/selinux") {
             texts("selinux", &folder, SELINUX, sink)?;
+        }
+        if host.is_live() {
+            audit::capture(sink)?;
         }
         Ok(())
     }

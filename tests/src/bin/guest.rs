@@ -3,6 +3,7 @@
 //! `guest plant PAGES STEP FILE` fills so many pages, each so many pages after the one before, writes where they lie to
 //! FILE, and sleeps.
 //! `guest kcore` reads all of memory and `guest discard FILE` a file or FIFO: what reading alone costs.
+//! `guest watch PATH KEY` has writes to a file audited, as `auditctl -w PATH -p wa -k KEY` does.
 //! `guest secretmem MEBIBYTES FILE` maps secret memory, fills it, says so in FILE, and sleeps.
 #![allow(
     clippy::unwrap_used,
@@ -35,11 +36,52 @@ fn main() {
             let mut piece = vec![0; 1 << 20];
             while file.read(&mut piece).unwrap() > 0 {}
         }
+        ["watch", path, key] => watch(path, key),
         ["secretmem", mebibytes, file] => secretmem(mebibytes.parse().unwrap(), file),
         _ => panic!(
-            "guest plant PAGES STEP FILE | guest kcore | guest discard FILE | guest secretmem MEBIBYTES FILE"
+            "guest plant PAGES STEP FILE | guest kcore | guest discard FILE | guest watch PATH KEY | guest secretmem MEBIBYTES FILE"
         ),
     }
+}
+
+/// Adds a rule to the kernel's: `struct audit_rule_data` behind the header of a netlink message, AUDIT_ADD_RULE (1011).
+fn watch(path: &str, key: &str) {
+    let lengths = [path, key].map(|text| u32::try_from(text.len()).unwrap());
+    let padded = |values: [u32; 3]| (0..64).map(move |at| values.get(at).copied().unwrap_or(0));
+    // On the list of exits, always, for all system calls: a path, its permissions, a key; all compared with `=`.
+    let mut words = vec![4, 2, 3];
+    words.extend([u32::MAX; 64]);
+    words.extend(padded([105, 106, 210]));
+    words.extend(padded([lengths[0], 6, lengths[1]]));
+    words.extend(padded([0x4000_0000; 3]));
+    words.push(lengths[0] + lengths[1]);
+    let mut rule: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u32| word.to_ne_bytes())
+        .collect();
+    rule.extend(path.bytes().chain(key.bytes()));
+    let length = u32::try_from(16 + rule.len()).unwrap();
+    // A request that wants an answer.
+    let head = [length, 5 << 16 | 1011, 1, 0];
+    let message: Vec<u8> = head
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .chain(rule)
+        .collect();
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Netlink,
+        nix::sys::socket::SockType::Raw,
+        nix::sys::socket::SockFlag::empty(),
+        nix::sys::socket::SockProtocol::NetlinkAudit,
+    )
+    .unwrap();
+    let kernel = nix::sys::socket::NetlinkAddr::new(0, 0);
+    let flags = nix::sys::socket::MsgFlags::empty();
+    nix::sys::socket::sendto(socket.as_raw_fd(), &message, &kernel, flags).unwrap();
+    let mut answer = [0; 64];
+    nix::sys::socket::recv(socket.as_raw_fd(), &mut answer, flags).unwrap();
+    // NLMSG_ERROR with 0 is an acknowledgement.
+    assert_eq!(answer[16..20], [0; 4], "the rule is refused");
 }
 
 /// Writes `pid index address` for each page, and `moved` later, should one not stay where it was.

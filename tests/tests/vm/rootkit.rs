@@ -12,7 +12,8 @@ const HIDDEN: &str = "
     sleep 3600 &
     hidden=$!
     echo $hidden >pid
-    include=first_sweep,processes,hidden,kernel,modules,tracing,last_sweep
+    include=first_sweep,processes,hidden,kernel,modules,tracing,security,last_sweep
+    guest watch /host/pid planted-key
     collect before
     insmod hide.ko pid=$hidden
     ls /proc | grep -qx $hidden && { echo 'it is not hidden'; exit 9; }
@@ -36,6 +37,13 @@ fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
         (collection::table(&members, "findings.jsonl"), is_listed)
     };
     let (before, listed) = findings("before");
+    let members = collection::members(&lab.of(&ended, "before").folder);
+    let rules = collection::table(&members, "live_response/kernel/audit_rules.jsonl");
+    let fields = serde_json::json!(["path = /host/pid", "perm = 6", "key = planted-key"]);
+    let watched = rules.iter().any(|rule| rule["fields"] == fields);
+    assert!(watched, "a rule that is loaded: {rules:?}");
+    let status = collection::table(&members, "live_response/kernel/audit.jsonl");
+    assert_eq!(status.len(), 1, "{status:?}");
     let of = |findings: &[Value], rule: &str| {
         let mut found = findings.iter().filter(|finding| finding["rule"] == rule);
         found.next().cloned()

@@ -9,7 +9,7 @@ use exhibit_agent::capture::packages::{dpkg, rpm};
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
-    containers, ebpf, firewall, hidden, instance, kernel, messages, modules, sessions, tracing,
+    audit, containers, ebpf, firewall, hidden, instance, kernel, messages, modules, sessions, tracing,
     traffic, users::Users,
 };
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
@@ -130,6 +130,8 @@ fn each_family(bytes: &[u8], parse: impl Fn(Family, &[u8])) {
 fn netlink(bytes: &[u8]) {
     let mut datagram = Reader::new(bytes);
     while sockets::netlink::next(&mut datagram, 1).is_some() {}
+    drop(audit::parse_status(bytes));
+    drop(audit::parse_rule(bytes));
 }
 
 fn proc_texts(bytes: &[u8]) {

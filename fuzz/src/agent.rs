@@ -9,8 +9,8 @@ use exhibit_agent::capture::packages::{dpkg, rpm};
 use exhibit_agent::capture::processes::parse;
 use exhibit_agent::capture::sockets::{self, Family, Reader};
 use exhibit_agent::capture::{
-    audit, containers, ebpf, firewall, hidden, instance, kernel, messages, modules, sessions, tracing,
-    traffic, users::Users,
+    audit, containers, ebpf, firewall, hidden, instance, kernel, messages, modules, sessions,
+    tracing, traffic, users::Users,
 };
 use exhibit_agent::memory::symbols::btf::{Btf, Kind};
 use exhibit_agent::memory::symbols::kallsyms::Kallsyms;

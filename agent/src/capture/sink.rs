@@ -104,14 +104,27 @@ impl Budget<'_> {
     }
 
     /// Tells whoever watches how far `artifact` is, when it is time to.
-    fn tell(&self, artifact: &'static str, step: Step) {
-        if self.told.get().elapsed() >= TELL_EVERY {
+    fn tell(&self, now: Instant, artifact: &'static str, step: Step) {
+        if now.saturating_duration_since(self.told.get()) >= TELL_EVERY {
             (self.watch)(artifact, step);
-            self.told.set(Instant::now());
+            self.told.set(now);
         }
     }
 
-    fn check(&self) -> Result<(), Halt> {
+    /// As [`Budget::check`], for a source: what ends a member that may not go on, and in `halt` why.
+    fn check_member(&self, halt: &mut Option<Halt>) -> Result<Instant, Piece> {
+        self.check().map_err(|why| {
+            *halt = Some(why);
+            Piece::Short {
+                status: Status::Truncated,
+                reason: why.to_string(),
+                errno: None,
+            }
+        })
+    }
+
+    /// Whether the artifact may go on; the time at which it may.
+    fn check(&self) -> Result<Instant, Halt> {
         self.throttle.pause();
         let now = Instant::now();
         if self.interrupted.load(Ordering::Relaxed) {
@@ -121,7 +134,7 @@ impl Budget<'_> {
         } else if now >= self.deadline {
             Err(Halt::Deadline)
         } else {
-            Ok(())
+            Ok(now)
         }
     }
 }
@@ -168,8 +181,9 @@ impl<'a> Sink<'a> {
             Some(of) => Step::Bytes { done: bytes, of },
             None => Step::Items { items, bytes },
         };
-        self.budget.tell(self.artifact, step);
-        self.budget.check()
+        let now = self.budget.check()?;
+        self.budget.tell(now, self.artifact, step);
+        Ok(())
     }
 
     /// Adds `record` to the table `live_response/<table>.jsonl`.
@@ -628,13 +642,8 @@ struct FileSource<'a> {
 
 impl Source for FileSource<'_> {
     fn next(&mut self, left: u64, buffer: Vec<u8>) -> Piece {
-        if let Err(halt) = self.budget.check() {
-            self.halt = Some(halt);
-            return Piece::Short {
-                status: Status::Truncated,
-                reason: halt.to_string(),
-                errno: None,
-            };
+        if let Err(end) = self.budget.check_member(&mut self.halt) {
+            return end;
         }
         match self
             .file

@@ -95,7 +95,7 @@ impl Host {
 
     /// What is mounted where, in the order of mountinfo; empty when it can not be read.
     pub fn mounts(&self) -> Vec<Mount> {
-        mounts::mounts(&self.root, self.own.unwrap_or(1))
+        self.mounts_of(self.own.unwrap_or(1))
     }
 
     /// What is mounted where in the mount namespace of a process; empty when it can not be read.

@@ -77,16 +77,13 @@ struct Pieces<'a> {
 
 impl Source for Pieces<'_> {
     fn next(&mut self, left: u64, buffer: Vec<u8>) -> Piece {
-        if let Err(halt) = self.budget.check() {
-            self.halt = Some(halt);
-            return Piece::Short {
-                status: Status::Truncated,
-                reason: halt.to_string(),
-                errno: None,
-            };
-        }
+        let now = match self.budget.check_member(&mut self.halt) {
+            Ok(now) => now,
+            Err(end) => return end,
+        };
         let (done, of) = (self.size - left, self.size);
-        self.budget.tell(self.artifact, Step::Bytes { done, of });
+        self.budget
+            .tell(now, self.artifact, Step::Bytes { done, of });
         (self.next)(left, buffer)
     }
 

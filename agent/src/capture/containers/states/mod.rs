@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::View;
-use super::model::{Container, is_id};
+use super::model::{Container, Init, is_id};
 use crate::capture::walk::matches;
 use crate::capture::{Halt, Sink};
 use crate::host::{Host, HostError};
@@ -67,11 +67,14 @@ impl File<'_> {
             .map(|content| content.bytes)
     }
 
-    /// The number of a process in a file in the same folder.
-    fn pid_beside(&self, name: &str) -> Option<i32> {
+    /// The first process, whose number is in a file in the same folder.
+    fn init_beside(&self, name: &str) -> Option<Init> {
         let bytes = self.beside(name)?;
         let pid: i32 = std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?;
-        (pid > 0).then_some(pid)
+        (pid > 0).then_some(Init {
+            pid,
+            start_ticks: None,
+        })
     }
 
     fn says(&self, text: &str) -> bool {

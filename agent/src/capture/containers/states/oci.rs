@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{File, Form, capabilities, host_namespaces};
 use crate::capture::containers::json::View;
 use crate::capture::containers::labels;
-use crate::capture::containers::model::{Container, Init, Mount};
+use crate::capture::containers::model::{Container, Mount};
 
 /// containerd's tasks: `…/NAMESPACE/ID/config.json`.
 pub(super) const BUNDLES: Form = Form {
@@ -43,10 +43,7 @@ fn bundle(file: &File<'_>) -> Result<Vec<Container>, String> {
         _ => "containerd",
     });
     fill(View(&json), &mut container);
-    container.init = file.pid_beside("init.pid").map(|pid| Init {
-        pid,
-        start_ticks: None,
-    });
+    container.init = file.init_beside("init.pid");
     if let Some(root) = container
         .rootfs
         .as_mut()
@@ -77,10 +74,7 @@ fn userdata(file: &File<'_>) -> Result<Vec<Container>, String> {
             .contains_key("io.kubernetes.cri-o.ContainerID")
             .then_some("cri-o"),
     };
-    container.init = file.pid_beside("pidfile").map(|pid| Init {
-        pid,
-        start_ticks: None,
-    });
+    container.init = file.init_beside("pidfile");
     Ok(vec![container])
 }
 

@@ -35,12 +35,7 @@ fn runc(file: &File<'_>) -> Result<Vec<Container>, String> {
         "runc"
     });
     container.created = view.text("/created");
-    container.init = view.pid("/init_process_pid").map(|pid| Init {
-        pid,
-        start_ticks: view
-            .number("/init_process_start")
-            .filter(|ticks| *ticks > 0),
-    });
+    container.init = init(view, "/init_process_pid", "/init_process_start");
     container.rootfs = view.text("/config/rootfs");
     let mount = |mount: View<'_>| {
         Some(Mount {
@@ -67,11 +62,13 @@ fn crun(file: &File<'_>) -> Result<Vec<Container>, String> {
     container.runtime = Some("crun");
     container.created = view.text("/created");
     container.rootfs = view.text("/rootfs");
-    container.init = view.pid("/pid").map(|pid| Init {
-        pid,
-        start_ticks: view
-            .number("/process-start-time")
-            .filter(|ticks| *ticks > 0),
-    });
+    container.init = init(view, "/pid", "/process-start-time");
     Ok(vec![container])
+}
+
+fn init(view: View<'_>, pid: &str, start: &str) -> Option<Init> {
+    Some(Init {
+        pid: view.pid(pid)?,
+        start_ticks: view.number(start).filter(|ticks| *ticks > 0),
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -25,14 +25,22 @@ pub fn members(folder: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     members
 }
 
+/// The segments of the evidence, in their order.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("evidence")).unwrap();
+    let mut segments: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    segments
+}
+
+/// Whether `content` has `part` somewhere.
+pub fn contains(content: &[u8], part: &[u8]) -> bool {
+    content.windows(part.len()).any(|window| window == part)
+}
+
 /// The tar that `cat evidence/* | zstd -d` makes.
 pub fn raw_tar(folder: &Path) -> Vec<u8> {
-    let mut segments: Vec<_> = std::fs::read_dir(folder.join("evidence"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    segments.sort();
-    let whole: Vec<u8> = segments
+    let whole: Vec<u8> = segments(folder)
         .iter()
         .flat_map(|path| std::fs::read(path).unwrap())
         .collect();
@@ -41,12 +49,9 @@ pub fn raw_tar(folder: &Path) -> Vec<u8> {
 
 /// The lines of the whole inventory, without the rest in memory.
 pub fn inventory(folder: &Path) -> Vec<Value> {
-    let mut segments: Vec<_> = std::fs::read_dir(folder.join("evidence"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    segments.sort();
-    let files = segments.iter().map(|path| File::open(path).unwrap());
+    let files = segments(folder)
+        .into_iter()
+        .map(|path| File::open(path).unwrap());
     let whole = files.fold(
         Box::new(std::io::empty()) as Box<dyn Read>,
         |whole, file| Box::new(whole.chain(file)),

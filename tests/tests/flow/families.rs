@@ -81,12 +81,8 @@ impl Found {
     }
 
     fn has_anywhere(&self, text: &str) -> bool {
-        let within = |content: &[u8]| {
-            content
-                .windows(text.len())
-                .any(|window| window == text.as_bytes())
-        };
-        self.members.values().any(|content| within(content))
+        let mut contents = self.members.values();
+        contents.any(|content| collection::contains(content, text.as_bytes()))
     }
 }
 

@@ -31,6 +31,7 @@ fn has(value: &Value, want: &Value) -> bool {
 struct Found {
     members: BTreeMap<Vec<u8>, Vec<u8>>,
     tables: BTreeMap<String, Vec<Value>>,
+    inventory: Vec<Value>,
 }
 
 impl Found {
@@ -38,6 +39,7 @@ impl Found {
         Self {
             members: collection::members(folder),
             tables: BTreeMap::new(),
+            inventory: collection::inventory(folder),
         }
     }
 
@@ -64,7 +66,7 @@ impl Found {
             let part = bytes("part").unwrap();
             self.members.iter().any(|(name, content)| {
                 (name == member.as_bytes() || name.starts_with(format!("{stem}.0").as_bytes()))
-                    && content.windows(part.len()).any(|window| window == part)
+                    && collection::contains(content, &part)
             })
         } else if let Some(table) = text("table") {
             self.rows(table).iter().any(|row| has(row, &fact["has"]))
@@ -78,7 +80,7 @@ impl Found {
                 .iter()
                 .any(|member| self.is_content(member.as_bytes(), &fact["sha256"]))
         } else {
-            self.rows("inventory.jsonl")
+            self.inventory
                 .iter()
                 .any(|row| has(row, &fact["inventory"]))
         }
@@ -116,15 +118,9 @@ fn facts_of_every_kind_are_found_by_their_bytes() {
         facts.len()
     );
     let hash_of_a_password = b"$y$j9T$planted";
-    let leaks = |content: &Vec<u8>| {
-        content
-            .windows(hash_of_a_password.len())
-            .any(|window| window == hash_of_a_password)
-    };
-    let leaks: Vec<_> = found
-        .members
-        .iter()
-        .filter(|(_, content)| leaks(content))
+    let members = found.members.iter();
+    let leaks: Vec<_> = members
+        .filter(|(_, content)| collection::contains(content, hash_of_a_password))
         .collect();
     assert!(
         leaks.is_empty(),

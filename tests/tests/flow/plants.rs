@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{collect, collection, folder};
 
 /// Processes that end with the test.
-struct Plants(Vec<Child>);
+pub struct Plants(pub Vec<Child>);
 
 impl Drop for Plants {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Plants {
 
 impl Plants {
     /// Starts `command`, which says `ready` when it holds what it should.
-    fn start(&mut self, command: &mut Command) -> u32 {
+    pub fn start(&mut self, command: &mut Command) -> u32 {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

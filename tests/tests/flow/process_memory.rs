@@ -10,6 +10,7 @@ use exhibit_tests::rig::agent::Agent;
 use exhibit_tests::rig::{skip_or_fail, tool};
 use serde_json::Value;
 
+use super::plants::Plants;
 use super::{Ended, collect, collection, folder};
 
 /// Maps what is asked for and says where, one `name address length` a line.
@@ -361,7 +362,7 @@ fn readelf_reads_the_core_without_complaint() {
     // Not every readelf shows names; they are as long as they are, newline and all.
     let name = b"/mapped\nfile\0";
     let core = got.core(plant.pid());
-    assert!(core.windows(name.len()).any(|bytes| bytes == name));
+    assert!(collection::contains(core, name));
     let count = text
         .lines()
         .filter(|line| line.trim_start().starts_with("LOAD"))
@@ -458,35 +459,13 @@ fn shared_memory_is_stored_once_and_pointed_at() {
     let fd = held
         .map(|entry| entry.unwrap().path())
         .find(|path| {
-            std::fs::read_link(path)
-                .unwrap()
-                .starts_with("/memfd:plant")
-        })
-        .or_else(|| {
-            let all = std::fs::read_dir(format!("/proc/{}/fd", first.pid())).unwrap();
-            all.map(|entry| entry.unwrap().path()).find(|path| {
-                std::fs::read_link(path)
-                    .unwrap()
-                    .to_string_lossy()
-                    .contains("memfd:plant")
-            })
+            let target = std::fs::read_link(path).unwrap();
+            target.to_string_lossy().contains("memfd:plant")
         })
         .unwrap();
-    let mut child = Command::new("python3")
-        .args(["-c", opener])
-        .arg(fd)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let second = Plant {
-        child,
-        places: BTreeMap::new(),
-    };
-    let both = format!("{},{}", first.pid(), second.pid());
+    let mut others = Plants(Vec::new());
+    let second = others.start(Command::new("python3").args(["-c", opener]).arg(fd));
+    let both = format!("{},{}", first.pid(), second);
     let got = collected(&["--process-memory", &both]);
     let rows = got.table("regions");
     let of = |pid: u32| {
@@ -498,7 +477,7 @@ fn shared_memory_is_stored_once_and_pointed_at() {
         });
         found.next().unwrap().clone()
     };
-    let (mut stored, mut points) = (of(first.pid()), of(second.pid()));
+    let (mut stored, mut points) = (of(first.pid()), of(second));
     if stored["stored_bytes"] == 0 {
         std::mem::swap(&mut stored, &mut points);
     }
@@ -665,16 +644,8 @@ fn a_process_that_ends_midway_leaves_a_core_that_is_well_formed() {
     }
     let ground = tempfile::tempdir().unwrap();
     let script = "import time\nheld = bytearray(b'x' * (300 << 20))\nprint('ready', flush=True)\ntime.sleep(600)";
-    let mut child = Command::new("python3")
-        .args(["-c", script])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let pid = child.id();
+    let mut held = Plants(Vec::new());
+    let pid = held.start(Command::new("python3").args(["-c", script]));
     let agent = Agent::built().unwrap();
     let to = ground.path().join("out");
     let mut command = agent.command();
@@ -695,8 +666,7 @@ fn a_process_that_ends_midway_leaves_a_core_that_is_well_formed() {
     ]);
     let run = command.arg(&to).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1500));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(held);
     let ended = Ended::of(&run.wait_with_output().unwrap());
     let folder = folder(&to, &ended.prefix());
     let members = collection::members(&folder);

@@ -34,10 +34,10 @@ fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
         let members = collection::members(&run.folder);
         let listed = collection::table(&members, "live_response/process/processes.jsonl");
         let is_listed = listed.iter().any(|row| row["process"]["pid"] == pid);
-        (collection::table(&members, "findings.jsonl"), is_listed)
+        let findings = collection::table(&members, "findings.jsonl");
+        (findings, is_listed, members)
     };
-    let (before, listed) = findings("before");
-    let members = collection::members(&lab.of(&ended, "before").folder);
+    let (before, listed, members) = findings("before");
     let rules = collection::table(&members, "live_response/kernel/audit_rules.jsonl");
     let fields = serde_json::json!(["path = /host/pid", "perm = 6", "key = planted-key"]);
     let watched = rules.iter().any(|rule| rule["fields"] == fields);
@@ -56,7 +56,7 @@ fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
     ] {
         assert_eq!(of(&before, rule), None);
     }
-    let (after, listed) = findings("after");
+    let (after, listed, _) = findings("after");
     assert!(!listed, "the rootkit does not do what it is for");
     let process = of(&after, "hidden-process").unwrap_or_else(|| panic!("{after:#?}"));
     assert_eq!(process["pid"], pid);

@@ -135,14 +135,13 @@ KEPT = """
 /var/lib/docker/containers/0123456789ab/config.v2.json
 /etc/docker/daemon.json
 /var/www/html/plant.php
-/etc/git/hooks/plant
 /tmp/.hidden/payload
 /var/tmp/payload
 """.split()
 
 
 def files():
-    for number, path in enumerate(path for path in KEPT if not path.startswith("/etc/git")):
+    for number, path in enumerate(KEPT):
         content = f"# plant {number}: {path}\n".encode()
         write(path, content)
         member(f"file {path}", path, content)

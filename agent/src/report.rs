@@ -6,13 +6,14 @@ use evidence::manifest::{
     Manifest, Store as StoreFacts, Tool,
 };
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::bundle::{self, BundleEnd, Stopped, Writer};
 use crate::capture::{self, Spec, processes::parse};
 use crate::host::{Host, SMALL, clocks, usage};
 use crate::run::{Options, Run};
-use crate::ship::{Readiness, Shipped, Store};
+use crate::ship::{Readiness, Shipped};
 use crate::text::rfc3339;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -161,7 +162,7 @@ pub(crate) fn manifest(
             failure: shipped.failure.as_ref().map(ToString::to_string),
         },
         objects: shipped.objects.clone(),
-        impact: impact(options, host, store),
+        impact: impact(run),
     }
 }
 
@@ -245,16 +246,47 @@ fn clock(started: Instant, readiness: &Readiness) -> Clock {
     }
 }
 
-fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
+/// Bytes that disks gave to this process and took from it: `/proc/self/io` (proc_pid_io(5)). The kernel goes on counting
+/// over execve(2), so what a run did is a difference.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    read: Option<u64>,
+    written: Option<u64>,
+}
+
+impl Disk {
+    /// Up to now.
+    pub fn now(host: &Host) -> Self {
+        let io = own_values(host, "io");
+        let number = |key: &str| io.get(key)?.parse().ok();
+        Self {
+            read: number("read_bytes"),
+            written: number("write_bytes"),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        let passed = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
+        Self {
+            read: passed(self.read, before.read),
+            written: passed(self.written, before.written),
+        }
+    }
+}
+
+/// A text of `/proc/self` that has a key and a value in each line.
+fn own_values(host: &Host, name: &str) -> BTreeMap<String, String> {
+    let text = host.own().and_then(|own| own.read(name, SMALL));
+    text.map(|text| parse::keys_and_values(&text.bytes))
+        .unwrap_or_default()
+}
+
+fn impact(run: &Run<'_>) -> Impact {
+    let Run { options, host, .. } = run;
     let usage = usage();
     let own = host.own().ok();
-    let values = |name: &str| {
-        let text = own.as_ref().and_then(|own| own.read(name, SMALL).ok());
-        text.map(|text| parse::keys_and_values(&text.bytes))
-            .unwrap_or_default()
-    };
-    let (io, status) = (values("io"), values("status"));
-    let io = |key: &str| io.get(key)?.parse().ok();
+    let status = own_values(host, "status");
+    let disk = Disk::now(host).since(run.disk_before);
     // getrusage(2) also counts what this process was before its execve(2): the memory of who started it.
     let peak = |text: &String| text.strip_suffix(" kB")?.parse::<u64>().ok();
     let peak = status
@@ -262,8 +294,8 @@ fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
         .and_then(peak)
         .filter(|_| host.is_live());
     let exe = own.as_ref().and_then(|own| own.read_link("exe").ok());
-    let wrote =
-        (store.kind() == "directory").then(|| format!("wrote the collection to {}", store.place()));
+    let wrote = (run.store.kind() == "directory")
+        .then(|| format!("wrote the collection to {}", run.store.place()));
     let spool = options
         .spool
         .as_ref()
@@ -274,8 +306,8 @@ fn impact(options: &Options, host: &Host, store: &dyn Store) -> Impact {
         cpu_user_us: usage.cpu_user_us,
         cpu_system_us: usage.cpu_system_us,
         peak_rss_bytes: peak.map_or(usage.peak_rss_bytes, |kib| kib.saturating_mul(1024)),
-        disk_read_bytes: io("read_bytes"),
-        disk_write_bytes: io("write_bytes"),
+        disk_read_bytes: disk.read,
+        disk_write_bytes: disk.written,
         abandoned_reads: host.abandoned_reads(),
         changes: wrote
             .into_iter()

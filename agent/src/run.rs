@@ -64,6 +64,7 @@ pub(crate) struct Run<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) readiness: &'a Readiness,
     pub(crate) started: evidence::manifest::Instant,
+    pub(crate) disk_before: report::Disk,
     pub(crate) interrupted: &'a AtomicBool,
 }
 
@@ -101,7 +102,7 @@ pub fn run(
     interrupted: &AtomicBool,
     show: &dyn Fn(Event<'_>),
 ) -> Result<Receipt, RunError> {
-    let started = clocks();
+    let (started, disk_before) = (clocks(), report::Disk::now(host));
     let readiness = store.prepare()?;
     show(Event::Ready(&readiness));
     let run = Run {
@@ -110,6 +111,7 @@ pub fn run(
         store: &*store,
         readiness: &readiness,
         started,
+        disk_before,
         interrupted,
     };
 

@@ -57,22 +57,18 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The host's root.
     pub(super) fn root(
-        path: &Path,
-        courier: Arc<Courier>,
+        directory: &Arc<OwnedFd>,
+        courier: &Arc<Courier>,
         foreign: Arc<Foreign>,
-    ) -> Result<Self, HostError> {
-        let fd = nix::fcntl::open(
-            path,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?;
-        Ok(Self {
-            fd: Arc::new(fd),
+    ) -> Self {
+        Self {
+            fd: Arc::clone(directory),
             path: PathBuf::from("/"),
-            courier,
+            courier: Arc::clone(courier),
             foreign,
-        })
+        }
     }
 
     /// A directory that has no place below the root, such as a detached mount; `path` is what records say.
@@ -426,12 +422,12 @@ fn only_in_proc(folder: BorrowedFd<'_>) -> Result<(), HostError> {
 /// then what stands there.
 fn open_kind(
     folder: BorrowedFd<'_>,
-    name: &CString,
+    name: &CStr,
     kind: FileType,
     fits: impl Fn(&Stat) -> bool,
 ) -> Result<(OwnedFd, Stat), HostError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let path = openat(folder, name.as_c_str(), flags, Mode::empty())?;
+    let path = openat(folder, name, flags, Mode::empty())?;
     let stat = sys::stat(path.as_fd(), c"", false)?;
     if stat.file_type() != kind || !fits(&stat) {
         return Err(HostError::NotAFile(stat.file_type()));
@@ -491,7 +487,7 @@ pub(super) fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedF
     )
 }
 
-fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostError> {
+pub(super) fn read(folder: &OwnedFd, name: &CStr, cap: usize) -> Result<Content, HostError> {
     let made_up = matches!(file_system(folder)?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
     let (fd, stat) = if made_up {
         let flags = OFlag::O_RDONLY
@@ -499,7 +495,7 @@ fn read(folder: &OwnedFd, name: &CString, cap: usize) -> Result<Content, HostErr
             | OFlag::O_NONBLOCK
             | OFlag::O_NOCTTY
             | OFlag::O_CLOEXEC;
-        (openat(folder, name.as_c_str(), flags, Mode::empty())?, None)
+        (openat(folder, name, flags, Mode::empty())?, None)
     } else {
         let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
         (fd, Some(stat))

@@ -1,7 +1,7 @@
 //! The only door to the machine.
 //!
 //! The host is hostile: names, contents and timing are the attacker's. So paths are walked component by component
-//! without following links, only regular files are opened, access times are left alone, each call into the kernel has a
+//! without following links, only regular files are opened, nothing changes by being read, each call into the kernel has a
 //! deadline, and what network and FUSE mounts hold is not touched. A directory can stand in for `/`, for tests.
 
 mod courier;
@@ -13,8 +13,10 @@ mod mounts;
 mod scan;
 mod stat;
 mod sys;
+mod untouched;
 mod views;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +33,7 @@ pub use sys::{
     BpfKind, BpfObject, BpfSpace, Discipline, HeldProcess, Question, Usage, clock_discipline,
     clocks, kernel_messages, lower_priority, single_heap, trim_heap, usage,
 };
+use untouched::Untouched;
 pub use views::View;
 
 /// Most bytes of a file under `/proc` or `/sys` that are read into memory.
@@ -39,6 +42,8 @@ pub const SMALL: usize = 16 << 20;
 /// The machine, or a directory that stands in for it.
 pub struct Host {
     root: Folder,
+    /// Our copy of the mount table, which is there as long as this descriptor.
+    _mounts: Option<OwnedFd>,
     own: Option<i32>,
     courier: Arc<Courier>,
     live: bool,
@@ -53,16 +58,22 @@ impl Host {
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let courier = Arc::new(Courier::new());
         let live = root == Path::new("/");
-        let bare = Folder::root(root, Arc::clone(&courier), Arc::default())?;
+        // Without the right to it, what is opened still keeps its access time.
+        let (directory, mounts) = match Untouched::open(root) {
+            Ok(it) => (it.directory, Some(it.mounts)),
+            Err(_) => (untouched::directory(root)?, None),
+        };
+        let directory = Arc::new(directory);
+        let below = |foreign| Folder::root(&directory, &courier, foreign);
         // `/proc/self` is a link, which is not followed: its target is the pid under which this `/proc` knows us.
-        let own = bare
+        let own = below(Arc::default())
             .read_link("proc/self")
             .ok()
             .and_then(|pid| std::str::from_utf8(&pid).ok()?.parse().ok());
-        let foreign = mounts::foreign(&bare, own.unwrap_or(1));
-        let root = Folder::root(root, Arc::clone(&courier), Arc::new(foreign))?;
+        let foreign = mounts::foreign(&below(Arc::default()), own.unwrap_or(1));
         Ok(Self {
-            root,
+            root: below(Arc::new(foreign)),
+            _mounts: mounts,
             own,
             courier,
             live,

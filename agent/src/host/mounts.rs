@@ -96,8 +96,12 @@ impl Mount {
 /// What is mounted, in the order of mountinfo; empty when it can not be read.
 pub(super) fn mounts(root: &Folder, own: i32) -> Vec<Mount> {
     let content = root.read(format!("proc/{own}/mountinfo"), SMALL);
-    let bytes = content.map(|content| content.bytes).unwrap_or_default();
-    let lines = bytes.split(|byte| *byte == b'\n');
+    parse(&content.map(|content| content.bytes).unwrap_or_default())
+}
+
+/// The lines of mountinfo.
+pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
+    let lines = text.split(|byte| *byte == b'\n');
     lines.filter_map(Mount::parse).collect()
 }
 

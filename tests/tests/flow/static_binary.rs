@@ -1,13 +1,18 @@
 //! The binary stands alone: no dynamic section, nothing of the host loaded or run, nothing written.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use exhibit_tests::rig::agent::Agent;
 use exhibit_tests::rig::dns::Dns;
 use exhibit_tests::rig::proxy::{ACCESS_KEY, Proxy};
 use exhibit_tests::rig::{skip_or_fail, tool};
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::UtimensatFlags::NoFollowSymlink;
+use nix::sys::stat::utimensat;
+use nix::sys::time::TimeSpec;
 
 use super::{BUCKET, Bucket, DISKS, Ended, REGION, SMALL, run};
 
@@ -173,6 +178,7 @@ fn small_disk() -> tempfile::TempDir {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
+    std::os::unix::fs::symlink("tool", root.path().join("usr/bin/alias")).unwrap();
     root
 }
 
@@ -196,6 +202,7 @@ fn it_runs_nothing_loads_nothing_and_writes_nothing() {
     // Under strace a walk of a whole disk takes many minutes: what walks is watched on a small one.
     let disk = small_disk();
     let small = ["--root", disk.path().to_str().unwrap()];
+    age(disk.path());
     for (more, opens) in [(DISKS, 1000), (small, 50)] {
         let Some((ended, log)) = trace(&agent, &[&way[..], &more].concat(), CALLS) else {
             return;
@@ -210,6 +217,35 @@ fn it_runs_nothing_loads_nothing_and_writes_nothing() {
             assert!(peak < 96 << 20, "{peak}");
         }
     }
+    let looked_at = accessed(disk.path());
+    assert!(
+        looked_at.values().all(|at| *at == LONG_AGO),
+        "{looked_at:?}"
+    );
+}
+
+const LONG_AGO: i64 = 1_000_000_000;
+
+/// Lets everything below `folder` have been read last long ago, so that reading it once more would show.
+fn age(folder: &Path) {
+    let long_ago = TimeSpec::new(LONG_AGO, 0);
+    for path in accessed(folder).keys() {
+        utimensat(AT_FDCWD, path, &long_ago, &long_ago, NoFollowSymlink).unwrap();
+    }
+}
+
+/// When everything below `folder` was last read, which this does not change for anything but directories.
+fn accessed(folder: &Path) -> BTreeMap<PathBuf, i64> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = path.symlink_metadata().unwrap();
+        if metadata.is_dir() {
+            left.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, metadata.atime());
+    }
+    found
 }
 
 const CALLS: &str = "execve,execveat,open,openat,openat2,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlinkat,truncate,ftruncate,fallocate,chmod,fchmodat,utimensat,init_module,finit_module";

@@ -64,6 +64,12 @@ fn ebpf(bytes: &[u8]) {
     drop(ebpf::info::calls(bytes));
     ebpf::held(bytes);
     drop(firewall::tree::tree(bytes, &firewall::tree::RULE));
+    drop(firewall::connection(bytes));
+    for layout in firewall::Layout::ALL {
+        if let Some((info, entries)) = bytes.split_at_checked(layout.info_bytes()) {
+            drop(firewall::rules(layout, info, entries));
+        }
+    }
     drop(traffic::control("filter", bytes));
 }
 

@@ -1,4 +1,4 @@
-//! *traffic*: queueing disciplines and the filters on them, in every network namespace, asked over rtnetlink.
+//! *traffic*: queueing disciplines, their classes and the filters on them, in every network namespace, asked over rtnetlink.
 //!
 //! A filter of kind `bpf` runs a program on each packet, and shows neither among links of eBPF nor in a firewall. Programs
 //! of XDP stand with their interfaces in *network*. Asking loads no module, and nothing is set.
@@ -20,14 +20,15 @@ pub struct Traffic;
 static SPEC: Spec = Spec {
     name: "traffic",
     volatility: Volatility::Network,
-    what: "queueing disciplines and filters of every network namespace, with the eBPF programs that filters run",
+    what: "queueing disciplines, classes and filters of every network namespace, with the eBPF programs that filters run",
     why: "a filter of traffic control can answer to secret packets before any firewall sees them",
     deadline_s: 60,
     max_bytes: 64 << 20,
 };
 
-/// `RTM_GETQDISC`, `RTM_GETTFILTER`, `include/uapi/linux/rtnetlink.h`; each answer has the number two below.
+/// `RTM_GETQDISC`, `RTM_GETTCLASS`, `RTM_GETTFILTER`, `include/uapi/linux/rtnetlink.h`; each answer has the number two below.
 const GET_QDISC: u16 = 38;
+const GET_CLASS: u16 = 42;
 const GET_FILTER: u16 = 46;
 /// Parents of the filters of `clsact` and `ingress`: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` and `_EGRESS`.
 const CLSACT: [u32; 2] = [0xFFFF_FFF2, 0xFFFF_FFF3];
@@ -35,11 +36,11 @@ const CLSACT: [u32; 2] = [0xFFFF_FFF2, 0xFFFF_FFF3];
 const MOST: usize = 1 << 16;
 const MOST_QUESTIONS: usize = 4096;
 
-/// A queueing discipline or a filter: `struct tcmsg` and its attributes.
+/// A queueing discipline, a class or a filter: `struct tcmsg` and its attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Control {
     pub netns: u64,
-    /// `qdisc` or `filter`.
+    /// `qdisc`, `class` or `filter`.
     pub of: &'static str,
     pub interface: u32,
     pub kind: String,
@@ -154,6 +155,19 @@ fn ask() -> Answer {
     );
     let clsact = |interface| CLSACT.map(|parent| (interface, parent));
     let interfaces: BTreeSet<u32> = places.iter().map(|(interface, _)| *interface).collect();
+    for interface in &interfaces {
+        all(
+            &mut channel,
+            GET_CLASS,
+            [*interface, 0],
+            "class",
+            &mut found,
+            &mut failures,
+            &mut |interface, handle| {
+                places.insert((interface, handle));
+            },
+        );
+    }
     let questions: Vec<(u32, u32)> = places
         .into_iter()
         .chain(interfaces.into_iter().flat_map(clsact))

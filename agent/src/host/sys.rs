@@ -7,6 +7,7 @@
 
 mod bpf;
 mod detached;
+mod options;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use bpf::{BpfKind, BpfObject, BpfSpace};
 pub(super) use detached::detached;
+pub use options::socket_option;
 pub use processes::{HeldProcess, Question};
 
 use super::HostError;

@@ -92,7 +92,14 @@ fn facts_of_every_kind_are_found_by_their_bytes() {
     if !super::manners::is_root() {
         return skip_or_fail("planting needs root");
     }
-    for name in ["python3", "unshare"] {
+    for name in [
+        "python3",
+        "unshare",
+        "ip",
+        "tc",
+        "iptables-legacy",
+        "iptables-nft",
+    ] {
         if tool(name).is_none() {
             return skip_or_fail(&format!("{name} is missing"));
         }

@@ -1,21 +1,24 @@
-//! *firewall*: tables, chains, rules and sets of nftables in every network namespace, asked over netlink.
+//! *firewall*: rules of nftables and of iptables, and the connections that are tracked, in every network namespace, as the
+//! kernel has them.
 //!
-//! Only where nf_tables is in the kernel already: asking loads it otherwise. Nothing is set, and counters stay. What sets
-//! hold is not asked for.
+//! Only what is in the kernel already is asked for: asking loads it otherwise. Nothing is set, and counters stay.
 
+mod connections;
+mod entries;
+mod extensions;
+mod legacy;
+mod nfnetlink;
+mod nftables;
+mod packet;
 pub mod tree;
 
-use nix::errno::Errno;
-use nix::sys::socket::SockProtocol;
-use serde::Serialize;
-use serde_json::Value;
+pub use connections::connection;
+pub use entries::{Layout, rules};
 
 use super::sockets::namespaces::{self, visit};
-use super::sockets::netlink::Channel;
 use super::sockets::{self, Modules};
-use super::{Artifact, CaptureError, Sink, Spec, Volatility};
-use crate::host::Host;
-use tree::{CHAIN, Known, RULE, SET, TABLE, tree};
+use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
+use crate::host::{Folder, Host};
 
 /// Rules of the firewall.
 pub struct Firewall;
@@ -23,44 +26,15 @@ pub struct Firewall;
 static SPEC: Spec = Spec {
     name: "firewall",
     volatility: Volatility::Network,
-    what: "tables, chains, rules and sets of nftables in every network namespace, decoded and as they are",
-    why: "a rule can redirect, hide or let in traffic, and ends with the next boot",
+    what: "tables, chains, rules and sets of nftables, and rules of the older iptables, ip6tables and arptables, and \
+           tracked connections, in every network namespace, decoded and as they are",
+    why: "a rule can redirect, hide or let in traffic, and ends with the next boot; a translated connection shows nowhere else",
     deadline_s: 60,
     max_bytes: 256 << 20,
 };
 
-/// `NFNL_SUBSYS_NFTABLES`, `include/uapi/linux/netfilter/nfnetlink.h`.
-const SUBSYSTEM: u16 = 10 << 8;
-/// What is asked for, its number (that of the answer is in front of it), and its attributes.
-const QUESTIONS: &[(&str, u16, &Known)] = &[
-    ("table", 1, &TABLE),
-    ("chain", 4, &CHAIN),
-    ("rule", 7, &RULE),
-    ("set", 10, &SET),
-];
-/// Length of `struct nfgenmsg`; all zero asks for all families.
-const HEAD: usize = 4;
-/// Most messages of a kind, and bytes of them.
-const MOST: usize = 1 << 17;
-const MAX_BYTES: usize = 64 << 20;
-
-#[derive(Serialize)]
-struct Record<'a> {
-    netns: u64,
-    kind: &'static str,
-    family: String,
-    #[serde(flatten)]
-    attributes: Value,
-    /// The message behind its header, in hex.
-    raw: &'a str,
-}
-
-/// What one namespace answers: messages by kind, and what could not be asked for.
-#[derive(Default)]
-struct Answer {
-    messages: Vec<(usize, Vec<u8>)>,
-    failures: Vec<(&'static str, String)>,
-}
+/// What could not be asked for, and why.
+type Failures = Vec<(&'static str, String)>;
 
 impl Artifact for Firewall {
     fn spec(&self) -> &'static Spec {
@@ -70,16 +44,19 @@ impl Artifact for Firewall {
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         if !host.is_live() {
             return Err(CaptureError::Absent(
-                "a recorded tree has no nftables".to_owned(),
+                "a recorded tree has no firewall".to_owned(),
             ));
         }
-        if let Some(missing) = Modules::read(host).missing(host, &["nfnetlink", "nf_tables"]) {
-            return Err(CaptureError::Absent(format!(
-                "{missing} not in the kernel: there are no rules, and asking would load it"
-            )));
-        }
+        let modules = Modules::read(host);
+        let missing = modules.missing(host, nftables::MODULES);
+        let questions = Questions {
+            own: host.own().ok(),
+            nftables: missing.is_none(),
+            connections: modules.missing(host, connections::MODULES).is_none(),
+        };
         let (mut all, _) = namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
         all.extend(namespaces::kept(host, &sockets::owners(host), &all));
+        let mut tables = 0;
         for namespace in &all {
             sink.check()?;
             let Some(open) = namespaces::open(host, namespace) else {
@@ -90,84 +67,78 @@ impl Artifact for Firewall {
                 sockets::lost_namespace(&why, sink);
                 continue;
             }
-            match visit(open.fd, ask) {
-                Ok(answer) => records(namespace.inode, &answer, sink)?,
+            let (texts, questions) = (open.texts, questions.clone());
+            match visit(open.fd, move || questions.ask(texts)) {
+                Ok(answer) => {
+                    tables += answer.legacy.tables.len();
+                    answer.records(namespace.inode, sink)?;
+                }
                 Err(why) => sockets::lost_namespace(&why, sink),
             }
+        }
+        match missing {
+            Some(missing) if tables == 0 => Err(CaptureError::Absent(format!(
+                "{missing} not in the kernel, nor a table of iptables: there are no rules, and asking would load it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What may be asked for without changing the kernel.
+#[derive(Clone)]
+struct Questions {
+    own: Option<Folder>,
+    nftables: bool,
+    connections: bool,
+}
+
+/// What a namespace answered.
+#[derive(Default)]
+struct Answer {
+    nftables: nftables::Answer,
+    legacy: legacy::Answer,
+    connections: connections::Answer,
+}
+
+impl Questions {
+    /// Asks in the network namespace of this thread, whose texts are in `texts` when a process has them.
+    fn ask(self, texts: Option<Folder>) -> Answer {
+        let mut answer = Answer::default();
+        if self.nftables {
+            answer.nftables = nftables::ask();
+        }
+        let texts = texts.or_else(|| namespaces::texts_of_this_thread(&self.own?));
+        if let Some(texts) = texts {
+            answer.legacy = legacy::ask(&texts);
+        }
+        if self.connections {
+            answer.connections = connections::ask();
+        }
+        answer
+    }
+}
+
+impl Answer {
+    fn records(&self, netns: u64, sink: &mut Sink<'_>) -> Result<(), Halt> {
+        nftables::records(netns, &self.nftables, sink)?;
+        legacy::records(netns, &self.legacy, sink)?;
+        connections::records(netns, &self.connections, sink)?;
+        let failures = [
+            &self.nftables.failures,
+            &self.legacy.failures,
+            &self.connections.failures,
+        ];
+        for (what, why) in failures.into_iter().flatten() {
+            sink.loss(&format!("{}:{what}", sockets::loss(why)));
         }
         Ok(())
     }
 }
 
-fn ask() -> Answer {
-    let mut answer = Answer::default();
-    let mut channel = match Channel::open(SockProtocol::NetlinkNetFilter) {
-        Ok(channel) => channel,
-        // The kernel has no netfilter.
-        Err(Errno::EPROTONOSUPPORT) => return answer,
-        Err(errno) => {
-            answer.failures.push(("nfnetlink", format!("{errno:?}")));
-            return answer;
-        }
-    };
-    let mut bytes = 0;
-    for (index, (name, get, _)) in QUESTIONS.iter().enumerate() {
-        let before = answer.messages.len();
-        let messages = &mut answer.messages;
-        let result = channel.dump(SUBSYSTEM | get, &[0; HEAD], |kind, body| {
-            if kind == (SUBSYSTEM | (get - 1)) {
-                bytes += body.len();
-                messages.push((index, body.to_vec()));
-            }
-            messages.len() - before < MOST && bytes < MAX_BYTES
-        });
-        let truncated = messages.len() - before >= MOST || bytes >= MAX_BYTES;
-        match result {
-            Ok(_) if truncated => answer.failures.push((name, "truncated".to_owned())),
-            Ok(dump) if dump.interrupted => answer.failures.push((name, "interrupted".to_owned())),
-            Ok(dump) if dump.damaged > 0 => answer.failures.push((name, "malformed".to_owned())),
-            Ok(_) => {}
-            // nfnetlink without nftables.
-            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => {}
-            Err(errno) => answer.failures.push((name, format!("{errno:?}"))),
-        }
-    }
-    answer
-}
-
-fn records(netns: u64, answer: &Answer, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-    for (index, body) in &answer.messages {
-        let Some((kind, _, known)) = QUESTIONS.get(*index) else {
-            continue;
-        };
-        let (Some(head), Some(attributes)) = (body.first(), body.get(HEAD..)) else {
-            sink.loss("failed:malformed");
-            continue;
-        };
-        let record = Record {
-            netns,
-            kind,
-            family: family(*head),
-            attributes: tree(attributes, known),
-            raw: &hex::encode(body),
-        };
-        sink.record("network/nftables", &record)?;
-    }
-    for (what, why) in &answer.failures {
-        sink.loss(&format!("{}:{what}", sockets::loss(why)));
-    }
-    Ok(())
-}
-
-/// `NFPROTO_*`, `include/uapi/linux/netfilter.h`.
-fn family(number: u8) -> String {
-    match number {
-        1 => "inet".to_owned(),
-        2 => "ip".to_owned(),
-        3 => "arp".to_owned(),
-        5 => "netdev".to_owned(),
-        7 => "bridge".to_owned(),
-        10 => "ip6".to_owned(),
-        other => other.to_string(),
-    }
-}
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are files of the tests, not of the host"
+)]
+mod tests;

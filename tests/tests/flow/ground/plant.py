@@ -24,7 +24,7 @@ def mount(source, target, kind, flags=0, options=""):
     must(libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()))
 
 
-def fact(name, **what):
+def fact(name, /, **what):
     facts.append({"name": name, **what})
 
 
@@ -34,7 +34,7 @@ def member(name, path, content):
     fact(name, member=base64.b64encode(b"[root]" + path).decode(), sha256=hashlib.sha256(content).hexdigest())
 
 
-def row(name, table, **has):
+def row(name, table, /, **has):
     """A line of the table has these values, whatever else it has."""
     fact(name, table=table, has=has)
 
@@ -353,6 +353,35 @@ def sockets():
             row(f"a socket: {name}", "live_response/network/sockets.jsonl", process=[{"pid": pid}], exhibit={"inode": inode, "netns": namespace})
 
 
+def firewall():
+    """Rules, a connection that is sent elsewhere, and a class of traffic control, set by the programs that administrators use."""
+
+    def work():
+        must(libc.unshare(0x40000000))  # CLONE_NEWNET
+        for command in (
+            "ip link set lo up",
+            "ip address add 192.0.2.9/32 dev lo",
+            "iptables-legacy -t nat -A OUTPUT -p tcp -d 192.0.2.9 --dport 80 -j DNAT --to-destination 127.0.0.1:31337",
+            "ip6tables-legacy -A INPUT -s 2001:db8::/32 -j DROP",
+            "iptables-nft -t raw -A PREROUTING -s 203.0.113.9 -j DROP",
+            "tc qdisc add dev lo root handle 1: htb",
+            "tc class add dev lo parent 1: classid 1:10 htb rate 1mbit",
+        ):
+            subprocess.run(command.split(), check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        listener = socket.create_server(("127.0.0.1", 31337))
+        work.kept = listener, socket.create_connection(("192.0.2.9", 80))
+        return {"port": work.kept[1].getsockname()[1], "netns": os.stat("/proc/self/ns/net").st_ino}
+
+    pid, made = child(work)
+    netns, port, folder = made["netns"], made["port"], "live_response/network"
+    row("a rule of iptables", f"{folder}/iptables.jsonl", netns=netns, family="ip", table="nat", chain="OUTPUT", destination="192.0.2.9/32", target="DNAT")
+    row("a rule of ip6tables", f"{folder}/iptables.jsonl", netns=netns, family="ip6", table="filter", chain="INPUT", source="2001:db8::/32", target="DROP")
+    row("a rule of nftables", f"{folder}/nftables.jsonl", netns=netns, kind="rule", family="ip", table="raw", chain="PREROUTING")
+    row("a class", f"{folder}/traffic.jsonl", netns=netns, of="class", kind="htb", handle="1:10")
+    original, reply = {"destination": "192.0.2.9", "source_port": port, "destination_port": 80}, {"source": "127.0.0.1", "source_port": 31337}
+    row("a connection that is sent elsewhere", f"{folder}/connections.jsonl", netns=netns, state="ESTABLISHED", original=original, reply=reply)
+
+
 def keys():
     number = {"x86_64": 248, "aarch64": 217}[os.uname().machine]
     must(libc.syscall(number, b"user", b"exhibit-plant", b"secret", 6, ctypes.c_int(-3)))  # add_key, session keyring
@@ -383,7 +412,7 @@ def preload():
 
 try:
     layers()
-    for plant in (files, marks, login, executables, held, sockets, keys, growing, preload):
+    for plant in (files, marks, login, executables, held, sockets, firewall, keys, growing, preload):
         plant()
     with open(FACTS_FILE.replace(TO, "/srv/out"), "w") as file:
         json.dump(facts, file)

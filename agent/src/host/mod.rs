@@ -31,7 +31,8 @@ pub use scan::{Found, Scan};
 pub use stat::Stat;
 pub use sys::{
     BpfKind, BpfObject, BpfSpace, Discipline, HeldProcess, Question, Usage, clock_discipline,
-    clocks, kernel_messages, lower_priority, single_heap, socket_option, trim_heap, usage,
+    clocks, is_thread_of, kernel_messages, lower_priority, single_heap, socket_option, trim_heap,
+    usage,
 };
 use untouched::Untouched;
 pub use views::View;

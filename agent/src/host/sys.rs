@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 pub use bpf::{BpfKind, BpfObject, BpfSpace};
 pub(super) use detached::detached;
 pub use options::socket_option;
-pub use processes::{HeldProcess, Question};
+pub use processes::{HeldProcess, Question, is_thread_of};
 
 use super::HostError;
 use super::stat::{Stat, Timestamp};

@@ -4,6 +4,7 @@
 //! FILE, and sleeps.
 //! `guest kcore` reads all of memory and `guest discard FILE` a file or FIFO: what reading alone costs.
 //! `guest watch PATH KEY` has writes to a file audited, as `auditctl -w PATH -p wa -k KEY` does.
+//! `guest thread FILE` writes the number of a second thread of its to FILE, and sleeps.
 //! `guest secretmem MEBIBYTES FILE` maps secret memory, fills it, says so in FILE, and sleeps.
 #![allow(
     clippy::unwrap_used,
@@ -37,11 +38,21 @@ fn main() {
             while file.read(&mut piece).unwrap() > 0 {}
         }
         ["watch", path, key] => watch(path, key),
+        ["thread", file] => second_thread(file),
         ["secretmem", mebibytes, file] => secretmem(mebibytes.parse().unwrap(), file),
         _ => panic!(
-            "guest plant PAGES STEP FILE | guest kcore | guest discard FILE | guest watch PATH KEY | guest secretmem MEBIBYTES FILE"
+            "guest plant PAGES STEP FILE | guest kcore | guest discard FILE | guest watch PATH KEY | guest thread FILE | guest secretmem MEBIBYTES FILE"
         ),
     }
+}
+
+fn second_thread(file: &str) {
+    let file = file.to_owned();
+    let second = thread::spawn(move || {
+        fs::write(file, nix::unistd::gettid().to_string()).unwrap();
+        thread::sleep(Duration::from_secs(3600));
+    });
+    second.join().unwrap();
 }
 
 /// Adds a rule to the kernel's: `struct audit_rule_data` behind the header of a netlink message, AUDIT_ADD_RULE (1011).

@@ -1,4 +1,4 @@
-//! A rootkit in a real kernel hides a process and itself, and comparing views finds both.
+//! A rootkit in a real kernel hides a process, a thread and itself, and comparing views finds all.
 
 use serde_json::Value;
 
@@ -12,17 +12,22 @@ const HIDDEN: &str = "
     sleep 3600 &
     hidden=$!
     echo $hidden >pid
+    guest thread tid &
+    process=$!
+    echo $process >process
+    while [ ! -s tid ]; do sleep 0.1; done
     include=first_sweep,processes,hidden,kernel,modules,tracing,security,last_sweep
     guest watch /host/pid planted-key
     collect before
-    insmod hide.ko pid=$hidden
+    insmod hide.ko pid=$hidden,$(cat tid)
     ls /proc | grep -qx $hidden && { echo 'it is not hidden'; exit 9; }
+    ls /proc/$process/task | grep -qx $(cat tid) && { echo 'the thread is not hidden'; exit 9; }
     grep -q '^hide ' /proc/modules && { echo 'the module is listed'; exit 9; }
     collect after
 ";
 
 #[test]
-fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
+fn a_process_a_thread_and_a_module_that_a_rootkit_hides_are_found() {
     let Some(lab) = Lab::start() else { return };
     let guest = lab.small_guest();
     std::fs::write(guest.share().join("hide.ko"), lab.rootkit()).unwrap();
@@ -51,6 +56,7 @@ fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
     assert!(listed);
     for rule in [
         "hidden-process",
+        "hidden-thread",
         "hidden-module",
         "kprobe-on-what-shows-things",
     ] {
@@ -60,6 +66,14 @@ fn a_process_and_a_module_that_a_rootkit_hides_are_found() {
     assert!(!listed, "the rootkit does not do what it is for");
     let process = of(&after, "hidden-process").unwrap_or_else(|| panic!("{after:#?}"));
     assert_eq!(process["pid"], pid);
+    let number = |name: &str| ended.text(name).trim().parse::<i64>().unwrap();
+    let thread = of(&after, "hidden-thread").unwrap_or_else(|| panic!("{after:#?}"));
+    assert_eq!(thread["pid"], number("process"));
+    let named = format!("thread {} (guest)", number("tid"));
+    assert!(
+        thread["reason"].as_str().unwrap().starts_with(&named),
+        "{thread}"
+    );
     let module = of(&after, "hidden-module").unwrap_or_else(|| panic!("{after:#?}"));
     assert_eq!(module["module"], "hide");
     let probe = of(&after, "kprobe-on-what-shows-things");

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::cgroups;
 use super::pids::{Held, Identity, Machine};
+use super::threads::Tasks as _;
 use super::{ViewRecord, covered, record};
 use crate::capture::processes::parse;
 use crate::capture::sockets::word;
@@ -41,6 +42,8 @@ pub(super) struct Live<'h> {
 #[derive(Default)]
 pub(super) struct Gathered {
     pub seen: BTreeMap<i32, Vec<&'static str>>,
+    /// Threads that answer by number, by their process.
+    pub threads: BTreeMap<i32, BTreeSet<i32>>,
 }
 
 impl Gathered {
@@ -122,7 +125,7 @@ impl<'h> Live<'h> {
         self.ask(Question::Leader, PID_LIMIT, &mut gathered, sink)?;
         self.ask(Question::Group, most, &mut gathered, sink)?;
         self.look_up(most, &mut gathered, sink)?;
-        self.leave_threads_out(before, &mut gathered);
+        self.set_threads_apart(before, &mut gathered);
         Ok(gathered)
     }
 
@@ -187,9 +190,14 @@ impl<'h> Live<'h> {
         };
         for pids in before.iter().collect::<Vec<_>>().chunks(BATCH) {
             sink.check()?;
+            let threads = |pid: i32| {
+                let listed = (&self.host).listed(pid).unwrap_or_default();
+                let children = move |tid| format!("{pid}/task/{tid}/children");
+                listed.into_iter().map(children)
+            };
             let names = pids
                 .iter()
-                .flat_map(|pid| [format!("{pid}/stat"), format!("{pid}/task/{pid}/children")]);
+                .flat_map(|pid| threads(**pid).chain([format!("{pid}/stat")]));
             let names = names.map(OsString::from).collect();
             for (name, content) in proc.read_all(names, SMALL_TEXT).unwrap_or_default() {
                 let Ok(content) = content else { continue };
@@ -260,8 +268,8 @@ impl<'h> Live<'h> {
         }
     }
 
-    /// Numbers of threads answer as those of processes do: what says of itself that it belongs to another group goes.
-    fn leave_threads_out(&self, before: &BTreeSet<i32>, gathered: &mut Gathered) {
+    /// Numbers of threads answer as those of processes do: what says of itself that it belongs to another group is one.
+    fn set_threads_apart(&self, before: &BTreeSet<i32>, gathered: &mut Gathered) {
         let Ok(proc) = self.host.root().folder("proc") else {
             return;
         };
@@ -284,8 +292,9 @@ impl<'h> Live<'h> {
                 .unwrap_or_default();
             for (pid, (_, status)) in pids.iter().zip(texts) {
                 let group = status.ok().and_then(|status| group(&status.bytes));
-                if group.is_some_and(|group| group != *pid) {
+                if let Some(group) = group.filter(|group| group != pid) {
                     gathered.seen.remove(pid);
+                    gathered.threads.entry(group).or_default().insert(*pid);
                 }
             }
         }

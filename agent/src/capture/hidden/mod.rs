@@ -11,6 +11,7 @@ mod machine;
 mod pids;
 mod preload;
 mod sockets;
+mod threads;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -33,7 +34,8 @@ pub struct Hidden(pub Found);
 static SPEC: Spec = Spec {
     name: "hidden",
     volatility: Volatility::Processes,
-    what: "processes by number, by cgroup and in a fresh view of /proc against its listing; sockets by netlink against \
+    what: "processes by number, by cgroup and in a fresh view of /proc against its listing, and threads against the list of \
+           their process; sockets by netlink against \
            /proc/net; names in directories against link counts; what is covered by mounts over /proc; preloaded libraries",
     why: "what one view of the kernel shows and another does not is hidden by somebody",
     deadline_s: 180,

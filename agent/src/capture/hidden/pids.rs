@@ -12,7 +12,7 @@ use crate::capture::{CaptureError, Halt, Sink};
 use crate::host::{Folder, Host, HostError};
 
 use super::machine::{Gathered, Live};
-use super::{Finding, covered};
+use super::{Finding, covered, threads};
 
 /// Candidates that are held at one time: each may take a descriptor.
 const BATCH: usize = 128;
@@ -115,6 +115,7 @@ pub(super) fn capture(
     let live = Live::new(host, fresh);
     let before = live.listed().map_err(CaptureError::host("/proc"))?;
     let gathered = live.gather(&before, sink)?;
+    threads::capture(host, &gathered.threads, sink)?;
     let mut candidates: Vec<i32> = gathered
         .seen
         .keys()

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pids::{Held, Identity, Machine, judge};
 use super::sockets::{Round, disagreements};
+use super::threads::{Tasks, hidden as hidden_threads};
 use super::{cgroups, covered, preload};
 use crate::capture::sockets::{Family, text};
 use crate::host::{Host, HostError};
@@ -87,6 +88,57 @@ fn only_what_runs_through_two_listings_and_is_in_neither_is_hidden() {
     let many: Vec<i32> = (1000..2000).collect();
     let found = hidden(&[(without, &many)], &many);
     assert_eq!(found, many, "more than are held at once");
+}
+
+/// A process whose threads are told for each of its lists: what is listed, and what runs.
+impl Tasks for Told {
+    fn listed(&self, _: i32) -> Result<BTreeSet<i32>, HostError> {
+        Machine::listed(self)
+    }
+
+    fn has(&self, pid: i32, tid: i32) -> bool {
+        pid == 1 && self.moment().1.contains(&tid)
+    }
+}
+
+#[test]
+fn a_thread_is_hidden_that_no_list_shows_while_it_runs() {
+    let of = |moments: &[(&[i32], &[i32])], seen: &[i32]| -> Vec<i32> {
+        let moments = moments
+            .iter()
+            .map(|(listed, run)| (listed.to_vec(), run.to_vec()));
+        let told = Told {
+            moments: moments.collect(),
+            threads: Vec::new(),
+            now: RefCell::default(),
+        };
+        let seen = seen.iter().copied().collect();
+        hidden_threads(&told, 1, &seen)
+            .unwrap()
+            .into_iter()
+            .collect()
+    };
+    let (all, without): (&[i32], &[i32]) = (&[1, 7], &[1]);
+    assert_eq!(of(&[(without, all)], &[7]), [7]);
+    for (what, moments) in [
+        ("listed", vec![(all, all)]),
+        ("ended", vec![(without, all), (without, without)]),
+        (
+            "listed later",
+            vec![(without, all), (without, all), (all, all)],
+        ),
+        (
+            "ended later",
+            vec![
+                (without, all),
+                (without, all),
+                (without, all),
+                (without, without),
+            ],
+        ),
+    ] {
+        assert!(of(&moments, &[7]).is_empty(), "{what}");
+    }
 }
 
 #[test]

@@ -92,6 +92,20 @@ impl Question {
     }
 }
 
+/// Whether the process `pid` has the thread `tid`: `tgkill(PID, TID, 0)`, which sends nothing.
+pub fn is_thread_of(pid: i32, tid: i32) -> bool {
+    // SAFETY: the call takes numbers only.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_tgkill,
+            libc::c_long::from(pid),
+            libc::c_long::from(tid),
+            0_i64,
+        )
+    };
+    matches!(Errno::result(answer), Ok(_) | Err(Errno::EPERM))
+}
+
 /// A process that is held by a descriptor, so that no other one can take its place: pidfd_open(2), Linux 5.3.
 #[derive(Debug)]
 pub struct HeldProcess(OwnedFd);
@@ -146,6 +160,9 @@ mod tests {
             assert_eq!(Question::Group.answers(tid), Ok(true));
             assert_eq!(Question::Leader.answers(tid), Ok(false));
             assert!(HeldProcess::open(tid).is_err());
+            let own = nix::unistd::getpid().as_raw();
+            assert!(is_thread_of(own, tid) && is_thread_of(own, own));
+            assert!(!is_thread_of(1, tid) && !is_thread_of(own, 1));
         })
         .join()
         .unwrap();

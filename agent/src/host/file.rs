@@ -1,6 +1,6 @@
 //! A regular file of the host, read in pieces that each have a deadline.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -13,6 +13,9 @@ use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
 pub(crate) const PIECE: usize = 1 << 20;
+
+/// Largest file that is read while it is opened, in bytes: most are no larger, and each call costs two switches of threads.
+const SMALL: usize = 64 << 10;
 
 /// Hole that ends what is taken of a sparse file, in bytes.
 const LARGE_HOLE: u64 = 64 << 20;
@@ -27,6 +30,37 @@ pub struct HostFile {
     fd: Arc<OwnedFd>,
     stat: Stat,
     courier: Arc<Courier>,
+    small: Option<Box<Small>>,
+}
+
+/// A small file that was read while it was opened.
+pub(super) struct Small {
+    /// Its content, until it is asked for.
+    content: Option<Vec<u8>>,
+    /// Its size after that, in bytes.
+    size: u64,
+}
+
+impl Small {
+    /// Reads the file behind `fd` when it is small; otherwise, or when that fails, whoever asks for its content does.
+    pub(super) fn read(fd: &OwnedFd, stat: &Stat) -> Option<Self> {
+        let most = usize::try_from(stat.size)
+            .ok()
+            .filter(|size| (1..=SMALL).contains(size))?;
+        let mut content = vec![0; most];
+        let mut filled = 0;
+        while let Some(room) = content.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match pread(fd, room, i64::try_from(filled).ok()?).ok()? {
+                0 => break,
+                got => filled += got,
+            }
+        }
+        content.truncate(filled);
+        Some(Self {
+            content: Some(content),
+            size: sys::stat(fd.as_fd(), c"", false).ok()?.size,
+        })
+    }
 }
 
 impl HostFile {
@@ -35,6 +69,15 @@ impl HostFile {
             fd: Arc::new(fd),
             stat,
             courier,
+            small: None,
+        }
+    }
+
+    /// With the content that was read on the way, if it was.
+    pub(super) fn with(self, small: Option<Small>) -> Self {
+        Self {
+            small: small.map(Box::new),
+            ..self
         }
     }
 
@@ -68,12 +111,14 @@ impl HostFile {
         }
     }
 
-    /// Size now, in bytes: logs grow while they are read.
+    /// Size after it was read, in bytes: logs grow meanwhile.
     ///
     /// # Errors
     /// As the kernel says.
     pub fn size_now(&self) -> Result<u64, HostError> {
-        use std::os::fd::AsFd;
+        if let Some(small) = &self.small {
+            return Ok(small.size);
+        }
         let fd = Arc::clone(&self.fd);
         self.courier
             .call(move || Ok(sys::stat(fd.as_fd(), c"", false)?.size))
@@ -119,7 +164,7 @@ impl HostFile {
     /// As the kernel says.
     pub fn dense_size(&self) -> Result<u64, HostError> {
         let size = self.stat.size;
-        if self.stat.allocated >= size {
+        if self.stat.allocated >= size || self.small.is_some() {
             return Ok(size);
         }
         let mut end = 0;
@@ -217,6 +262,13 @@ impl HostFile {
     /// # Errors
     /// As the kernel says, or when the piece did not come in time.
     pub fn read(&mut self, mut buffer: Vec<u8>, want: usize) -> Result<Vec<u8>, HostError> {
+        if let Some(small) = &mut self.small {
+            let content = small.content.take().unwrap_or_default();
+            buffer.clear();
+            buffer.extend_from_slice(content.get(..want).unwrap_or(&content));
+            small.content = content.get(want..).map(<[u8]>::to_vec);
+            return Ok(buffer);
+        }
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             // A buffer that comes back full is not cleared first: that would cost as much as the copy.

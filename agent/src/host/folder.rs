@@ -16,7 +16,7 @@ use nix::sys::statfs::{
     EXT4_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
 };
 
-use super::file::HostFile;
+use super::file::{HostFile, Small};
 use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Magic number of sysfs (`include/uapi/linux/magic.h`), which nix 0.32 has no name for.
@@ -152,6 +152,50 @@ impl Folder {
             .1)
     }
 
+    /// Metadata of the names in this directory, in one go; see [`Folder::stat`].
+    ///
+    /// # Errors
+    /// Only when all of it took too long: each name has its own result.
+    pub fn stat_all(&self, names: Vec<OsString>) -> Result<Each<Stat>, HostError> {
+        self.each(names, |folder, name| {
+            Ok(sys::stat(folder.as_fd(), name, false)?)
+        })
+    }
+
+    /// Opens the regular files among the names in this directory, in one go; see [`Folder::open`].
+    ///
+    /// # Errors
+    /// Only when all of it took too long: each name has its own result.
+    pub fn open_all(&self, names: Vec<OsString>) -> Result<Each<HostFile>, HostError> {
+        let courier = Arc::clone(&self.courier);
+        self.each(names, move |folder, name| {
+            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
+            let small = Small::read(&fd, &stat);
+            Ok(HostFile::new(fd, stat, Arc::clone(&courier)).with(small))
+        })
+    }
+
+    /// The answer of `act` for each of the names in this directory, all on one call of the courier.
+    fn each<T: Send + 'static>(
+        &self,
+        names: Vec<OsString>,
+        act: impl Fn(&OwnedFd, &CStr) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<Each<T>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        let kinds = self.foreign_below(Path::new(""));
+        self.courier.call(move || {
+            let answer = |name: &OsStr| match kinds.get(name) {
+                Some(kind) => Err(HostError::Foreign(kind.clone())),
+                None => act(&fd, &c_string(name)?),
+            };
+            let each = names.into_iter().map(|name| {
+                let answer = answer(&name);
+                (name, answer)
+            });
+            Ok(each.collect())
+        })
+    }
+
     /// Target of the symbolic link at `path`, bytes as they are.
     ///
     /// # Errors
@@ -169,13 +213,8 @@ impl Folder {
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
     pub fn read_links(&self, names: Vec<OsString>) -> Result<Each<Vec<u8>>, HostError> {
-        let fd = Arc::clone(&self.fd);
-        self.courier.call(move || {
-            let target = |name: &OsStr| Ok(readlinkat(&*fd, name)?.into_vec());
-            Ok(names
-                .into_iter()
-                .map(|name| (name.clone(), target(&name)))
-                .collect())
+        self.each(names, |folder, name| {
+            Ok(readlinkat(folder, name)?.into_vec())
         })
     }
 
@@ -194,14 +233,7 @@ impl Folder {
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
     pub fn read_all(&self, names: Vec<OsString>, cap: usize) -> Result<Each<Content>, HostError> {
-        let fd = Arc::clone(&self.fd);
-        self.courier.call(move || {
-            let content = |name: &OsStr| read(&fd, &c_string(name)?, cap);
-            Ok(names
-                .into_iter()
-                .map(|name| (name.clone(), content(&name)))
-                .collect())
-        })
+        self.each(names, move |folder, name| read(folder, name, cap))
     }
 
     /// The regular file at `path`, to be read as a stream.
@@ -209,10 +241,12 @@ impl Folder {
     /// # Errors
     /// [`HostError::NotAFile`] for anything else, which is not even opened.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
-        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
-            open_kind(folder.as_fd(), name, FileType::File, |_| true)
+        let (_, (fd, stat, small)) = self.at(path.as_ref(), |folder, name| {
+            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
+            let small = Small::read(&fd, &stat);
+            Ok((fd, stat, small))
         })?;
-        Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
+        Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)).with(small))
     }
 
     /// The character device at `path`, of those few that are evidence themselves, when it has this number: opening

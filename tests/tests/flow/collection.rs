@@ -80,7 +80,7 @@ pub fn table(members: &BTreeMap<Vec<u8>, Vec<u8>>, name: &str) -> Vec<Value> {
         rest.is_some_and(|rest| {
             rest.is_empty()
                 || rest
-                    .strip_prefix('.')
+                    .strip_prefix(['.', '/'])
                     .is_some_and(|n| n.parse::<u32>().is_ok())
         })
     };

@@ -72,9 +72,7 @@ impl Artifact for Files {
         for (path, error) in &share.lost {
             sink.lost(path, error)?;
         }
-        for (path, class) in share.list.iter() {
-            take::take(host, family, plan, (&path, class), sink)?;
-        }
+        take::all(host, family, plan, share.list.iter(), sink)?;
         if share.overflow > 0 {
             sink.loss("truncated");
             sink.note(format!("{} names did not fit", share.overflow));

@@ -8,6 +8,9 @@ use super::super::sensitive::Class;
 use super::super::walk::Stopped;
 use crate::host::HostError;
 
+/// Most names of one directory: somebody may have filled it, and what lies beside it matters as much.
+const MOST_OF_FOLDER: usize = 1 << 16;
+
 /// Paths of one family.
 #[derive(Default)]
 pub(crate) struct List {
@@ -15,6 +18,8 @@ pub(crate) struct List {
     /// All names, one after the other: a million of them must not cost a million allocations.
     names: Vec<u8>,
     entries: Vec<Place>,
+    /// How many of them are in the last folder.
+    in_last: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -30,7 +35,12 @@ impl List {
     pub(crate) fn add(&mut self, folder: &Path, name: &OsStr, class: Option<Class>) -> bool {
         if self.folders.last().map(PathBuf::as_path) != Some(folder) {
             self.folders.push(folder.to_owned());
+            self.in_last = 0;
         }
+        if self.in_last == MOST_OF_FOLDER {
+            return false;
+        }
+        self.in_last += 1;
         let place = || {
             Some(Place {
                 folder: u32::try_from(self.folders.len() - 1).ok()?,
@@ -111,5 +121,15 @@ mod tests {
             (Path::new("/"), Path::new("/y/z"))
         );
         assert_eq!(list.folders.len(), 3);
+    }
+
+    #[test]
+    fn a_full_directory_leaves_room_for_the_others() {
+        let mut list = List::default();
+        let one = |list: &mut List, folder| list.add(Path::new(folder), OsStr::new("x"), None);
+        let taken = (0..MOST_OF_FOLDER + 9).filter(|_| one(&mut list, "/many"));
+        assert_eq!(taken.count(), MOST_OF_FOLDER);
+        assert!(one(&mut list, "/other"));
+        assert_eq!(list.len(), MOST_OF_FOLDER + 1);
     }
 }

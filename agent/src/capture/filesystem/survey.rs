@@ -18,6 +18,8 @@ use crate::text::rfc3339;
 
 /// Matches of a family that is not collected which are still listed, so that it shows what there is.
 const LISTED: usize = 2_000;
+/// Most names of all families: each costs some 80 bytes until the run ends.
+const MOST: usize = 1 << 19;
 /// Recently changed files that get a line of their own; the bodyfile has all.
 const RECENT: u64 = 100_000;
 /// Losses of a family that are kept by name; the rest is counted.
@@ -79,6 +81,8 @@ struct Surveyor<'a> {
     plan: &'a Plan,
     standing: Vec<Standing>,
     shares: Vec<Share>,
+    /// Names that the families may still be given.
+    room: usize,
     totals: Totals,
     /// Whether it is the artifact `filesystem` that asks.
     everything: bool,
@@ -142,6 +146,7 @@ impl<'a> Surveyor<'a> {
             plan,
             standing: plan.families.iter().map(standing).collect(),
             shares: plan.families.iter().map(|_| Share::default()).collect(),
+            room: MOST,
             totals: Totals::default(),
             everything: false,
         }
@@ -325,9 +330,10 @@ impl<'a> Surveyor<'a> {
         let Some(share) = self.shares.get_mut(owner) else {
             return;
         };
-        let room = selected || share.list.len() < LISTED;
-        if !(room && share.list.add(folder, &found.name, class)) {
-            share.overflow += 1;
+        let room = self.room > 0 && (selected || share.list.len() < LISTED);
+        match room && share.list.add(folder, &found.name, class) {
+            true => self.room -= 1,
+            false => share.overflow += 1,
         }
     }
 

@@ -26,6 +26,8 @@ use crate::host::{Found, Host, HostError, Stat};
 
 /// Depth below `/` at which no directory is entered any more.
 const MAX_DEPTH: usize = 64;
+/// Most directories of one directory that are looked into: each waits in memory for its turn.
+const MAX_BELOW: usize = 1 << 17;
 /// Directories behind links that are looked at beside the tree itself.
 const MAX_ASIDE: usize = 10_000;
 
@@ -377,8 +379,12 @@ impl Walk<'_> {
         self.owners = owners;
         told?;
         match found.stat.as_ref().map(Stat::file_type) {
-            Ok(FileType::Directory) if next.depth < MAX_DEPTH => {
+            Ok(FileType::Directory) if next.depth < MAX_DEPTH && below.len() < MAX_BELOW => {
                 below.push((found.name.clone(), states));
+            }
+            Ok(FileType::Directory) if next.depth < MAX_DEPTH => {
+                let path = next.path.join(&found.name);
+                self.tell(&path, &states, HostError::TooMuch, visit)?;
             }
             Ok(FileType::Directory) => {
                 let path = next.path.join(&found.name);

@@ -212,6 +212,13 @@ fn records(
         }
         if piece.len() < size {
             // A length that is no multiple of a record's is itself a sign of tampering; the raw file keeps the rest.
+            if !piece.is_empty() {
+                sink.note(format!(
+                    "{} ends with {} bytes of a record of {size}",
+                    path.display(),
+                    piece.len()
+                ));
+            }
             return Ok(true);
         }
     }

@@ -1,90 +1,9 @@
 //! What is captured follows what was asked for: profiles, families of the operator, policies for secrets, limits.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use exhibit_tests::rig::agent::Agent;
-use serde_json::Value;
 
-use super::{Ended, collect, collection, folder};
-
-/// A recorded tree with what the tests look for.
-struct Ground {
-    root: tempfile::TempDir,
-    to: tempfile::TempDir,
-}
-
-impl Ground {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let ground = Self {
-            root: tempfile::tempdir().unwrap(),
-            to: tempfile::tempdir().unwrap(),
-        };
-        for (path, content) in files {
-            let path = ground.root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        ground
-    }
-
-    fn collect(&self, more: &[&str]) -> Found {
-        let agent = Agent::built().unwrap();
-        let root = ["--root", self.root.path().to_str().unwrap()];
-        let more = [&root, more].concat();
-        let ended = collect(&agent, self.to.path().to_str().unwrap(), &more);
-        assert!([0, 3].contains(&ended.code), "{ended:?}");
-        let folder = folder(self.to.path(), &ended.prefix());
-        Found::of(&folder, ended)
-    }
-}
-
-struct Found {
-    ended: Ended,
-    manifest: Value,
-    members: BTreeMap<Vec<u8>, Vec<u8>>,
-    inventory: Vec<Value>,
-}
-
-impl Found {
-    fn of(folder: &Path, ended: Ended) -> Self {
-        let members = collection::members(folder);
-        Self {
-            ended,
-            manifest: collection::manifest(folder),
-            inventory: collection::table(&members, "inventory.jsonl"),
-            members,
-        }
-    }
-
-    /// The content of a file of the root, if it is there.
-    fn content(&self, path: &str) -> Option<&[u8]> {
-        let member = self.members.get(format!("[root]/{path}").as_bytes());
-        member.map(Vec::as_slice)
-    }
-
-    /// The line of a file of the root.
-    fn line(&self, path: &str) -> &Value {
-        let path = format!("[root]/{path}");
-        let line = self.inventory.iter().find(|line| line["path"] == path);
-        line.unwrap_or_else(|| panic!("{path} is not in the inventory"))
-    }
-
-    fn reason(&self, path: &str) -> &str {
-        self.line(path)["reason"].as_str().unwrap_or_default()
-    }
-
-    fn outcome(&self, artifact: &str) -> &str {
-        collection::artifact(&self.manifest, artifact)["outcome"]
-            .as_str()
-            .unwrap()
-    }
-
-    fn has_anywhere(&self, text: &str) -> bool {
-        let mut contents = self.members.values();
-        contents.any(|content| collection::contains(content, text.as_bytes()))
-    }
-}
+use super::tree::Ground;
+use super::{collect, collection};
 
 const CRASH: &str = "var/crash/_usr_bin_web.crash";
 const BROWSER: &str = "home/ana/.mozilla/firefox/x.default/places.sqlite";

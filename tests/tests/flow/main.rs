@@ -16,6 +16,7 @@ mod directory;
 mod distributions;
 mod families;
 mod ground;
+mod hostile;
 mod judges;
 mod known_paths;
 mod manners;
@@ -25,6 +26,7 @@ mod plants;
 mod process_memory;
 mod static_binary;
 mod store_faults;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

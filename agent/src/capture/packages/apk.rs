@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::model::{Algorithm, Ecs, Own, Package, Recorded, Visit};
-use super::text::{Paragraphs, lines};
+use super::text::{Paragraphs, lines, nameless};
 use crate::capture::processes::parse::text;
 use crate::capture::{Halt, Sink};
 use crate::host::Host;
@@ -57,6 +57,7 @@ fn of_package(
     sink: &mut Sink<'_>,
 ) -> Result<(), Halt> {
     let Some(package) = package(database, bytes) else {
+        nameless(bytes, sink);
         return Ok(());
     };
     visit.package(&package, sink)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::model::{Algorithm, Ecs, Own, Package, Recorded, Visit};
-use super::text::{Paragraphs, cut, lines};
+use super::text::{BROKEN, Paragraphs, cut, lines, nameless};
 use crate::capture::processes::parse::text;
 use crate::capture::{Halt, Sink};
 use crate::host::{Folder, Host, HostError};
@@ -183,13 +183,15 @@ fn file(
     };
     loop {
         sink.check()?;
-        let stanza = match paragraphs.next() {
-            Ok(Some(bytes)) => stanza(bytes),
+        let bytes = match paragraphs.next() {
+            Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(true),
             Err(error) => return sink.lost(&path, &error).map(|()| true),
         };
-        if let Some(package) = stanza.package(&path) {
-            of_package(package, &stanza, lists, diversions, visit, sink)?;
+        let stanza = stanza(bytes);
+        match stanza.package(&path) {
+            Some(package) => of_package(package, &stanza, lists, diversions, visit, sink)?,
+            None => nameless(bytes, sink),
         }
     }
 }
@@ -228,8 +230,11 @@ fn of_package(
         file(path, digest, true, sink)?;
     }
     let sums = sums.map(|(bytes, _)| bytes).unwrap_or_default();
-    for (digest, path) in lines(&sums).filter_map(sum) {
-        file(&path, Some(&digest), false, sink)?;
+    for line in lines(&sums) {
+        match sum(line) {
+            Some((digest, path)) => file(&path, Some(&digest), false, sink)?,
+            None => sink.loss(BROKEN),
+        }
     }
     let paths = paths.map(|(bytes, _)| bytes).unwrap_or_default();
     // What has no digest: links, folders, files that scripts made their own.

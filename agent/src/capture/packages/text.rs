@@ -1,6 +1,17 @@
 //! Long texts, a paragraph at a time: a database of packages is not held in memory.
 
+use crate::capture::Sink;
 use crate::host::{HostError, HostFile};
+
+/// The loss that a record of a database is which can not be read.
+pub const BROKEN: &str = "failed:package_record";
+
+/// Counts a paragraph that is of no package, unless there is nothing in it.
+pub fn nameless(paragraph: &[u8], sink: &mut Sink<'_>) {
+    if !paragraph.trim_ascii().is_empty() {
+        sink.loss(BROKEN);
+    }
+}
 
 /// Longest paragraph that is held, in bytes: a package of apk lists its files in one.
 const LONGEST: usize = 16 << 20;

@@ -11,6 +11,7 @@ mod tests;
 use std::path::Path;
 
 use super::model::{Algorithm, Ecs, Own, Package, Recorded, Visit};
+use super::text::BROKEN;
 use crate::capture::processes::parse::text;
 use crate::capture::{Halt, Sink};
 use crate::host::{Folder, Host, HostError, HostFile};
@@ -89,12 +90,12 @@ fn of_file(
         _ => bdb::each(file, &mut take),
     };
     for _ in 0..broken {
-        sink.loss("failed:package_record");
+        sink.loss(BROKEN);
     }
     match torn {
         Ok(torn) => {
             for _ in 0..torn.min(1000) {
-                sink.loss("failed:package_record");
+                sink.loss(BROKEN);
             }
             Ok(())
         }

@@ -28,12 +28,19 @@ pub fn each(db: &dyn Bytes, take: &mut Take<'_>) -> Result<u64, Damage> {
     let mut torn = 0;
     for page in 0..pages.min(MOST_PAGES) {
         let slots = db.at(u64::from(page) * PAGE as u64, PAGE)?;
+        if slots.len() < PAGE {
+            return Err(Damage::Malformed("its table of packages is cut"));
+        }
         let from = if page == 0 { HEADER } else { 0 };
         for slot in slots.get(from..).unwrap_or_default().chunks_exact(SLOT) {
             let field = |at| number(slot, at, u32::from_le_bytes).unwrap_or(0);
             let (package, block) = (field(4), field(8));
-            // An empty slot has the magic too, and no package.
-            if !slot.starts_with(b"Slot") || block == 0 {
+            if !slot.starts_with(b"Slot") {
+                torn += 1;
+                continue;
+            }
+            // An empty slot.
+            if block == 0 {
                 continue;
             }
             match blob(db, package, block)? {

@@ -58,16 +58,20 @@ pub struct Folder {
 
 impl Folder {
     /// The host's root.
-    pub(super) fn root(
-        directory: &Arc<OwnedFd>,
-        courier: &Arc<Courier>,
-        foreign: Arc<Foreign>,
-    ) -> Self {
+    pub(super) fn root(directory: Arc<OwnedFd>, courier: Arc<Courier>) -> Self {
         Self {
-            fd: Arc::clone(directory),
+            fd: directory,
             path: PathBuf::from("/"),
-            courier: Arc::clone(courier),
-            foreign,
+            courier,
+            foreign: Arc::default(),
+        }
+    }
+
+    /// The same, with file systems that are not touched.
+    pub(super) fn without(self, foreign: Foreign) -> Self {
+        Self {
+            foreign: Arc::new(foreign),
+            ..self
         }
     }
 
@@ -167,9 +171,9 @@ impl Folder {
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
     pub fn open_all(&self, names: Vec<OsString>) -> Result<Each<HostFile>, HostError> {
-        let courier = Arc::clone(&self.courier);
+        let (courier, foreign) = (Arc::clone(&self.courier), Arc::clone(&self.foreign));
         self.each(names, move |folder, name| {
-            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
+            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, &foreign, |_| true)?;
             let small = Small::read(&fd, &stat);
             Ok(HostFile::new(fd, stat, Arc::clone(&courier)).with(small))
         })
@@ -223,9 +227,9 @@ impl Folder {
     /// # Errors
     /// [`HostError::NotAFile`] for anything but a regular file, which is not even opened.
     pub fn read(&self, path: impl AsRef<Path>, cap: usize) -> Result<Content, HostError> {
-        Ok(self
-            .at(path.as_ref(), move |folder, name| read(&folder, name, cap))?
-            .1)
+        let foreign = Arc::clone(&self.foreign);
+        let read = move |folder: Arc<OwnedFd>, name: &CString| read(&folder, name, cap, &foreign);
+        Ok(self.at(path.as_ref(), read)?.1)
     }
 
     /// Several small files of this directory in one go; see [`Folder::read`].
@@ -233,7 +237,8 @@ impl Folder {
     /// # Errors
     /// Only when all of it took too long: each name has its own result.
     pub fn read_all(&self, names: Vec<OsString>, cap: usize) -> Result<Each<Content>, HostError> {
-        self.each(names, move |folder, name| read(folder, name, cap))
+        let foreign = Arc::clone(&self.foreign);
+        self.each(names, move |folder, name| read(folder, name, cap, &foreign))
     }
 
     /// The regular file at `path`, to be read as a stream.
@@ -241,8 +246,9 @@ impl Folder {
     /// # Errors
     /// [`HostError::NotAFile`] for anything else, which is not even opened.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
-        let (_, (fd, stat, small)) = self.at(path.as_ref(), |folder, name| {
-            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
+        let foreign = Arc::clone(&self.foreign);
+        let (_, (fd, stat, small)) = self.at(path.as_ref(), move |folder, name| {
+            let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, &foreign, |_| true)?;
             let small = Small::read(&fd, &stat);
             Ok((fd, stat, small))
         })?;
@@ -259,10 +265,15 @@ impl Folder {
         path: impl AsRef<Path>,
         device: (u32, u32),
     ) -> Result<HostFile, HostError> {
+        let foreign = Arc::clone(&self.foreign);
         let (_, (fd, stat)) = self.at(path.as_ref(), move |folder, name| {
-            open_kind(folder.as_fd(), name, FileType::CharDevice, |stat| {
-                stat.device == device
-            })
+            open_kind(
+                folder.as_fd(),
+                name,
+                FileType::CharDevice,
+                &foreign,
+                |stat| stat.device == device,
+            )
         })?;
         Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
     }
@@ -272,8 +283,9 @@ impl Folder {
     /// # Errors
     /// [`HostError::NotLive`] when this is not really `/proc`; otherwise as [`Folder::open`].
     pub fn open_magic(&self, path: impl AsRef<Path>) -> Result<HostFile, HostError> {
-        let (_, (fd, stat)) = self.at(path.as_ref(), |folder, name| {
-            open_magic(folder.as_fd(), name)
+        let foreign = Arc::clone(&self.foreign);
+        let (_, (fd, stat)) = self.at(path.as_ref(), move |folder, name| {
+            open_magic(folder.as_fd(), name, &foreign)
         })?;
         Ok(HostFile::new(fd, stat, Arc::clone(&self.courier)))
     }
@@ -458,6 +470,7 @@ fn open_kind(
     folder: BorrowedFd<'_>,
     name: &CStr,
     kind: FileType,
+    foreign: &Foreign,
     fits: impl Fn(&Stat) -> bool,
 ) -> Result<(OwnedFd, Stat), HostError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -466,17 +479,30 @@ fn open_kind(
     if stat.file_type() != kind || !fits(&stat) {
         return Err(HostError::NotAFile(stat.file_type()));
     }
+    // By its device first: the file system itself may take its time to say what it is.
+    not_on(foreign, &stat)?;
     if let Some(kind) = Foreign::kind_of(file_system(&path)?) {
         return Err(HostError::Foreign(kind.to_owned()));
     }
     reopen(path, stat)
 }
 
-fn open_magic(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat), HostError> {
+fn not_on(foreign: &Foreign, stat: &Stat) -> Result<(), HostError> {
+    match foreign.kind_on((stat.major, stat.minor)) {
+        Some(kind) => Err(HostError::Foreign(kind.to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn open_magic(
+    folder: BorrowedFd<'_>,
+    name: &CStr,
+    foreign: &Foreign,
+) -> Result<(OwnedFd, Stat), HostError> {
     only_in_proc(folder)?;
     let path = openat(
         folder,
-        name.as_c_str(),
+        name,
         OFlag::O_PATH | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
@@ -484,6 +510,7 @@ fn open_magic(folder: BorrowedFd<'_>, name: &CString) -> Result<(OwnedFd, Stat),
     if stat.file_type() != FileType::File {
         return Err(HostError::NotAFile(stat.file_type()));
     }
+    not_on(foreign, &stat)?;
     reopen(path, stat)
 }
 
@@ -521,7 +548,12 @@ pub(super) fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedF
     )
 }
 
-pub(super) fn read(folder: &OwnedFd, name: &CStr, cap: usize) -> Result<Content, HostError> {
+pub(super) fn read(
+    folder: &OwnedFd,
+    name: &CStr,
+    cap: usize,
+    foreign: &Foreign,
+) -> Result<Content, HostError> {
     let made_up = matches!(file_system(folder)?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
     let (fd, stat) = if made_up {
         let flags = OFlag::O_RDONLY
@@ -531,7 +563,7 @@ pub(super) fn read(folder: &OwnedFd, name: &CStr, cap: usize) -> Result<Content,
             | OFlag::O_CLOEXEC;
         (openat(folder, name, flags, Mode::empty())?, None)
     } else {
-        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, |_| true)?;
+        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, foreign, |_| true)?;
         (fd, Some(stat))
     };
     // One byte more than the cap tells whether there is more.

@@ -64,22 +64,27 @@ impl Host {
             Ok(it) => (it.directory, Some(it.mounts)),
             Err(_) => (untouched::directory(root)?, None),
         };
-        let directory = Arc::new(directory);
-        let below = |foreign| Folder::root(&directory, &courier, foreign);
+        let root = Folder::root(Arc::new(directory), Arc::clone(&courier));
         // `/proc/self` is a link, which is not followed: its target is the pid under which this `/proc` knows us.
-        let own = below(Arc::default())
+        let own = root
             .read_link("proc/self")
             .ok()
             .and_then(|pid| std::str::from_utf8(&pid).ok()?.parse().ok());
-        let foreign = mounts::foreign(&below(Arc::default()), own.unwrap_or(1));
-        Ok(Self {
-            root: below(Arc::new(foreign)),
+        let mut host = Self {
+            root,
             _mounts: mounts,
             own,
             courier,
             live,
             changes: Mutex::default(),
-        })
+        };
+        let of_fuse = match host.mounted(View::Fusectl) {
+            true => host.root.folder(View::Fusectl.usual_place()),
+            false => host.detached(View::Fusectl),
+        };
+        let foreign = mounts::foreign(&host.root, own.unwrap_or(1), of_fuse.ok().as_ref());
+        host.root = host.root.without(foreign);
+        Ok(host)
     }
 
     /// Our pid as `/proc` shows it; `None` where there is no `/proc`. A recorded tree says pid 1.

@@ -1,5 +1,6 @@
 //! File systems that answer from somewhere else, or from a program: they are named, not touched.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,12 @@ impl Mount {
         KINDS.iter().any(|(name, _)| *name == family)
     }
 
+    /// Major and minor number.
+    pub fn device_numbers(&self) -> Option<(u32, u32)> {
+        let (major, minor) = self.device.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ').skip(2);
@@ -105,22 +112,30 @@ pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
     lines.filter_map(Mount::parse).collect()
 }
 
-/// Mount points of such file systems.
+/// Such file systems: where they are mounted, and their devices.
 #[derive(Debug, Default)]
-pub struct Foreign(Vec<(PathBuf, String)>);
+pub struct Foreign {
+    mounts: Vec<(PathBuf, String)>,
+    devices: BTreeMap<(u32, u32), String>,
+}
 
 impl Foreign {
     /// The kind of file system at `path`, when it is one that is not touched.
     pub fn kind_at(&self, path: &Path) -> Option<&str> {
-        self.0
+        self.mounts
             .iter()
             .find(|(mount, _)| path.starts_with(mount))
             .map(|(_, kind)| kind.as_str())
     }
 
+    /// The kind of file system of a device, when it is one that is not touched.
+    pub fn kind_on(&self, device: (u32, u32)) -> Option<&str> {
+        self.devices.get(&device).map(String::as_str)
+    }
+
     /// The mount points and their kinds.
     pub fn mounts(&self) -> &[(PathBuf, String)] {
-        &self.0
+        &self.mounts
     }
 
     pub(super) fn kind_of(magic: FsType) -> Option<&'static str> {
@@ -132,11 +147,35 @@ impl Foreign {
     }
 }
 
-pub(super) fn foreign(root: &Folder, own: i32) -> Foreign {
-    let mounts = mounts(root, own).into_iter();
-    // A mount over `/` itself would hide the whole machine from us; its files still have their own check when opened.
-    let foreign = mounts.filter(|mount| mount.is_foreign() && mount.point != Path::new("/"));
-    Foreign(foreign.map(|mount| (mount.point, mount.kind)).collect())
+/// By the mounts of `own`, and by FUSE's own list of what programs answer for, which also has what is mounted elsewhere or
+/// nowhere any more: its names are the devices (`fuse_ctl_add_conn`, `fs/fuse/control.c`).
+pub(super) fn foreign(root: &Folder, own: i32, of_fuse: Option<&Folder>) -> Foreign {
+    let mounts = mounts(root, own);
+    let names = of_fuse.and_then(|folder| folder.list("").ok());
+    let numbers = names.into_iter().flatten();
+    let numbers = numbers.filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok());
+    let mut foreign = Foreign {
+        mounts: Vec::new(),
+        devices: numbers
+            .map(|device| ((device >> 20, device & 0xF_FFFF), "fuse".to_owned()))
+            .collect(),
+    };
+    for mount in mounts {
+        let device = mount.device_numbers();
+        if !mount.is_foreign() {
+            // Such as virtiofs, which is FUSE to the kernel alone.
+            device.and_then(|device| foreign.devices.remove(&device));
+            continue;
+        }
+        if let Some(device) = device {
+            foreign.devices.insert(device, mount.kind.clone());
+        }
+        // A mount over `/` itself would hide the whole machine from us; its files still have their own check when opened.
+        if mount.point != Path::new("/") {
+            foreign.mounts.push((mount.point, mount.kind));
+        }
+    }
+    foreign
 }
 
 /// Mount points below `/proc`, each of which hides what the kernel shows there. The kernel's own is left out.
@@ -196,9 +235,36 @@ mod tests {
             b"25 1 254:0 / /data rw,relatime - ext4 /dev/vda rw"
         ));
         assert!(Mount::parse(b"").is_none() && Mount::parse(b"1 2 3 4 5").is_none());
-        let foreign = Foreign(vec![(PathBuf::from("/mnt"), "nfs".to_owned())]);
+    }
+
+    #[test]
+    fn what_answers_from_elsewhere_is_known_by_place_and_by_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let table = "1 0 0:50 / / rw - fuse.root x rw\n2 1 0:51 / /mnt rw - nfs srv:/ rw\n3 1 0:52 / /v rw - virtiofs v rw\n";
+        write("proc/1/mountinfo", table);
+        for name in ["52", "77", "8388609", "x"] {
+            write(&format!("connections/{name}"), "");
+        }
+        let host = super::super::Host::open(folder.path()).unwrap();
+        let connections = host.root().folder("connections").unwrap();
+        let foreign = foreign(host.root(), 1, Some(&connections));
         assert_eq!(foreign.kind_at(Path::new("/mnt/x")), Some("nfs"));
         assert_eq!(foreign.kind_at(Path::new("/mnt2")), None);
+        for (device, kind) in [
+            ((0, 50), Some("fuse.root")),
+            ((0, 51), Some("nfs")),
+            ((0, 52), None),
+            ((0, 77), Some("fuse")),
+            ((8, 1), Some("fuse")),
+            ((0, 1), None),
+        ] {
+            assert_eq!(foreign.kind_on(device), kind, "{device:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use super::folder::read;
-use super::{Courier, HostError, SMALL, mounts};
+use super::{Courier, Foreign, HostError, SMALL, mounts};
 
 /// A directory below which nothing changes by being read.
 pub(super) struct Untouched {
@@ -35,7 +35,7 @@ impl Untouched {
         // A courier of its own: its thread, the only one in the namespace, ends with it.
         Courier::new().call(move || {
             let thread = directory(Path::new("/proc/thread-self"))?;
-            let table = read(&thread, c"mountinfo", SMALL)?.bytes;
+            let table = read(&thread, c"mountinfo", SMALL, &Foreign::default())?.bytes;
             unshare(CloneFlags::CLONE_NEWNS)?;
             // A look at a mount of somebody else may never return, and its access times are not this host's.
             for mount in mounts::parse(&table).iter().filter(|m| !m.is_foreign()) {

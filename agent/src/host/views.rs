@@ -19,6 +19,8 @@ pub enum View {
     Debugfs,
     /// Security modules. One instance for the machine.
     Securityfs,
+    /// What programs answer for as file systems. One instance for the machine.
+    Fusectl,
 }
 
 impl View {
@@ -28,6 +30,7 @@ impl View {
             Self::Tracefs => c"tracefs",
             Self::Debugfs => c"debugfs",
             Self::Securityfs => c"securityfs",
+            Self::Fusectl => c"fusectl",
         }
     }
 
@@ -38,6 +41,7 @@ impl View {
             Self::Tracefs => "/sys/kernel/tracing",
             Self::Debugfs => "/sys/kernel/debug",
             Self::Securityfs => "/sys/kernel/security",
+            Self::Fusectl => "/sys/fs/fuse/connections",
         })
     }
 }

@@ -521,6 +521,57 @@ fn in_a_container_it_sees_the_container() {
 }
 
 #[test]
+fn what_hidepid_hides_is_told_and_called_hidden_by_nobody() {
+    let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
+        return skip_or_fail("root and unshare are needed");
+    };
+    let agent = Agent::built().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(
+        to.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let program = to.path().join("agent");
+    std::fs::copy(agent.program(), &program).unwrap();
+    // A /proc of its own, in which nobody but root sees the processes of others; then as root, and as nobody.
+    let script = r#"mount -t proc -o hidepid=2 proc /proc; sleep 600 & echo $! >"$2/pid"
+        for uid in 0 65534; do
+            setpriv --reuid $uid --regid $uid --clear-groups "$1" collect --quiet --include first_sweep,processes,hidden --to "$2/$uid"
+        done"#;
+    let mut command = Command::new(unshare);
+    command.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]);
+    let ended = run(command.arg(&program).arg(to.path()));
+    let receipts: Vec<serde_json::Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let pid: i64 = std::fs::read_to_string(to.path().join("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let seen = |number: usize, uid: &str| {
+        let prefix = receipts[number]["prefix"].as_str().unwrap();
+        let members = collection::members(&folder(&to.path().join(uid), prefix));
+        let findings = collection::table(&members, "findings.jsonl");
+        let hidden = findings.iter().any(|row| row["rule"] == "hidden-process");
+        assert!(!hidden, "{uid}: {findings:?}");
+        let processes = collection::table(&members, "live_response/process/processes.jsonl");
+        let listed = processes.iter().any(|row| row["process"]["pid"] == pid);
+        let hidden = collection::table(&members, "live_response/hidden/processes.jsonl");
+        let explained = hidden.iter().find(|row| row["pid"] == pid).cloned();
+        (listed, explained)
+    };
+    assert_eq!(seen(0, "0"), (true, None));
+    let (listed, explained) = seen(1, "65534");
+    let explained = explained.expect("it answers by number");
+    let why = explained["explained_by"].as_str().unwrap();
+    assert!(!listed && why.contains("hidepid"), "{explained}");
+}
+
+#[test]
 fn what_hides_below_proc_is_named() {
     let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
         return skip_or_fail("root and unshare are needed");

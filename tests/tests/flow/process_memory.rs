@@ -79,6 +79,57 @@ def secret():
     assert fd >= 0, ctypes.get_errno()
     os.ftruncate(fd, 8 * PAGE)
     put(mapped("secret", 8 * PAGE, R | W, SHARED, fd), b"secret" + b" plant")
+FUSE = r"""
+import os, struct, sys
+fuse = int(sys.argv[1])
+nodes = {b"live": 2, b"gone": 3}
+def attributes(node):
+    folder = node == 1
+    return struct.pack("<QQQQQQIIIIIIIIII", node, 0 if folder else 65536, 128, 0, 0, 0, 0, 0, 0, 0o40755 if folder else 0o100755, 1, 0, 0, 0, 4096, 0)
+while True:
+    try:
+        request = os.read(fuse, 1 << 20)
+    except OSError:
+        break
+    length, operation, unique, node = struct.unpack_from("<IIQQ", request)
+    answer = lambda body=b"", error=0: os.write(fuse, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+    if operation == 26:
+        answer(struct.pack("<IIIIHHIIHHI", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0) + bytes(28))
+    elif operation == 1:
+        found = nodes.get(request[40:].rstrip(b"\0"))
+        answer(struct.pack("<QQQQII", found, 0, 3600, 3600, 0, 0) + attributes(found)) if found else answer(error=-2)
+    elif operation == 3:
+        answer(struct.pack("<QII", 3600, 0, 0) + attributes(node))
+    elif operation == 14 and not os.path.exists(sys.argv[2]):
+        answer(struct.pack("<QII", 0, 2, 0))
+    elif operation == 10:
+        answer()
+    elif operation not in (2, 14, 15, 36):
+        answer(error=-38)
+    # Whoever reads, or opens once the file is there, waits without end, and can not be ended either.
+"""
+def fuse():
+    path = os.path.join(sys.argv[2], "fuse")
+    os.mkdir(path)
+    assert libc.unshare(0x20000) == 0
+    libc.mount(None, b"/", None, 0x44000, None)
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    os.set_inheritable(fd, True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    if libc.mount(b"slow", path.encode(), b"fuse", 0, options) != 0:
+        os._exit(99)
+    never = os.path.join(sys.argv[2], "never")
+    if os.fork() == 0:
+        libc.prctl(1, 9)
+        os.execv(sys.executable, ["python3", "-c", FUSE, str(fd), never])
+    os.close(fd)
+    for name in ("live", "gone"):
+        file = os.open(os.path.join(path, name), os.O_RDONLY)
+        kept.append(file)
+        mapped(name, 16 * PAGE, R | W, PRIVATE, file)
+    os.unlink(os.path.join(path, "gone"))
+    open(never, "w").close()
+    assert libc.umount2(path.encode(), 2) == 0
 def many():
     a = mapped("many", 120000 * PAGE, R | W, PRIVATE | ANONYMOUS | NORESERVE)
     for n in range(0, 60000, 2):
@@ -421,6 +472,35 @@ fn reserves_stay_small_and_what_blocks_or_is_refused_is_named() {
     // Everything else of it is there, and the process goes on.
     assert!(got.process(pid)["core"]["stored_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(Path::new(&format!("/proc/{pid}/stat")).exists());
+}
+
+#[test]
+fn a_mapping_that_a_program_never_answers_for_is_not_touched() {
+    if !ready() {
+        return;
+    }
+    if !Path::new("/dev/fuse").exists() {
+        return skip_or_fail("/dev/fuse is missing");
+    }
+    let ground = tempfile::tempdir().unwrap();
+    // Unmounted, so that no mount table tells of it; one of its files is deleted, which makes it one to be recovered.
+    let plant = Plant::start("anonymous,fuse", ground.path());
+    let pid = plant.pid();
+    let got = collected(&[
+        "--include",
+        "recovered,process_memory",
+        "--process-memory",
+        &pid.to_string(),
+    ]);
+    let at = plant.address("anonymous") + 5 * PAGE;
+    assert_eq!(got.at(pid, at, 15), Some(&b"anonymous plant"[..]));
+    for name in ["live", "gone"] {
+        let region = got.region(pid, plant.address(name));
+        assert_eq!(absent(&region, "not_resident"), 16 * PAGE, "{region}");
+    }
+    assert_eq!(got.manifest["impact"]["abandoned_reads"], 0);
+    let recovered = collection::artifact(&got.manifest, "recovered");
+    assert_eq!(recovered["outcome"], "partial", "{recovered}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl<'p> Backings<'p> {
             error: None,
         };
         for mount in host.mounts_of(pid).into_iter().chain(host.mounts()) {
-            let Some(device) = device(&mount.device) else {
+            let Some(device) = mount.device_numbers() else {
                 continue;
             };
             if mount.is_foreign() {
@@ -100,7 +100,7 @@ impl<'p> Backings<'p> {
         let opened = file.and_then(|file| Ok((file.is_foreign()?, file)));
         match opened {
             Ok((false, file)) => Take::File(file),
-            Ok((true, _)) => {
+            Ok((true, _)) | Err(HostError::Foreign(_)) => {
                 self.foreign.insert(mapping.device);
                 ELSEWHERE
             }
@@ -129,12 +129,6 @@ fn own(mapping: &Mapping, rest: Reason) -> Take {
         true => Take::Nothing(rest),
         false => Take::Own(rest),
     }
-}
-
-/// `major:minor` of mountinfo, in decimal.
-fn device(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use nix::sys::socket::SockProtocol;
 use serde::Serialize;
 
 use super::processes::parse::text;
-use super::sockets::Reader;
 use super::sockets::netlink::Channel;
+use super::sockets::{Reader, loss};
 use super::{Halt, Sink};
 
 /// `AUDIT_GET` and `AUDIT_LIST_RULES`.
@@ -174,12 +174,12 @@ pub(super) fn capture(sink: &mut Sink<'_>) -> Result<(), Halt> {
 }
 
 fn lost(errno: Errno, sink: &mut Sink<'_>) {
-    let kind = match errno {
-        Errno::EPERM | Errno::ECONNREFUSED => "denied",
-        Errno::EAGAIN | Errno::ETIMEDOUT => "timed_out",
-        _ => "failed",
+    // How the kernel refuses who is in another namespace of users.
+    let errno = match errno {
+        Errno::ECONNREFUSED => Errno::EPERM,
+        errno => errno,
     };
-    sink.loss(&format!("{kind}:audit"));
+    sink.loss(&format!("{}:audit", loss(&format!("{errno:?}"))));
 }
 
 /// Reads a `struct audit_status`, of which newer kernels have more.

@@ -2,142 +2,22 @@
 //!
 //! Every call looks at the deadline, the cap and the signals first, so no artifact can forget to.
 
+mod budget;
 mod made;
+mod source;
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use evidence::digest::Hasher;
-use evidence::inventory::{Entry, FileType, Status};
+use evidence::inventory::{FileType, Status};
 use evidence::keys::Stream;
 use serde::Serialize;
 
 use super::sensitive::Class;
-use crate::bundle::{self, Item, Piece, ROOT, Source, Stopped, Writer};
+use crate::bundle::{self, Item, ROOT, Writer};
 use crate::host::{Content, HostError, HostFile, Stat, clocks};
-use crate::limits::Throttle;
-
-/// Why an artifact has to end now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Halt {
-    #[error("its deadline passed")]
-    Deadline,
-    #[error("its cap of {0} bytes is reached")]
-    Cap(u64),
-    #[error("its budget of {0} names is used up")]
-    Names(u64),
-    #[error("--max-total-size is reached")]
-    Total,
-    #[error("the run's deadline passed")]
-    RunDeadline,
-    #[error("the run was interrupted by a signal")]
-    Interrupted,
-    #[error("the store takes no more evidence")]
-    Stopped,
-}
-
-impl From<Stopped> for Halt {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
-    }
-}
-
-/// What an artifact captured and lost, in numbers.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub items: u64,
-    pub bytes: u64,
-    /// Of `bytes`, those of the memory stream.
-    pub memory: u64,
-    pub vanished: u64,
-    /// By status and error, such as `denied:EACCES`.
-    pub losses: BTreeMap<String, u64>,
-    /// What the report has to say beside the outcome.
-    pub notes: Vec<String>,
-}
-
-impl Tally {
-    /// Bytes in the evidence stream.
-    pub fn streamed(&self) -> u64 {
-        self.bytes.saturating_sub(self.memory)
-    }
-}
-
-/// How far an artifact is that takes long.
-#[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Bytes so far, and in all.
-    Bytes { done: u64, of: u64 },
-    /// Items and bytes so far, where nobody knows how many there are.
-    Items { items: u64, bytes: u64 },
-}
-
-/// Is told of an artifact that takes long, and how far it is.
-pub type Watch<'a> = &'a dyn Fn(&'static str, Step);
-
-/// How often whoever watches is told.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-
-/// The limits that hold for an artifact.
-pub struct Budget<'a> {
-    pub deadline: Instant,
-    pub run_deadline: Option<Instant>,
-    pub max_bytes: u64,
-    pub max_file_bytes: u64,
-    /// Bytes of evidence that the whole run may still have, the memory stream apart.
-    pub total_left: u64,
-    pub interrupted: &'a AtomicBool,
-    pub throttle: &'a Throttle,
-    pub watch: Watch<'a>,
-    /// When whoever watches was told last.
-    pub told: Cell<Instant>,
-}
-
-impl Budget<'_> {
-    /// What is left of the run's total after `used` bytes of this artifact.
-    fn left(&self, used: u64) -> u64 {
-        self.total_left.saturating_sub(used)
-    }
-
-    /// Tells whoever watches how far `artifact` is, when it is time to.
-    fn tell(&self, now: Instant, artifact: &'static str, step: Step) {
-        if now.saturating_duration_since(self.told.get()) >= TELL_EVERY {
-            (self.watch)(artifact, step);
-            self.told.set(now);
-        }
-    }
-
-    /// As [`Budget::check`], for a source: what ends a member that may not go on, and in `halt` why.
-    fn check_member(&self, halt: &mut Option<Halt>) -> Result<Instant, Piece> {
-        self.check().map_err(|why| {
-            *halt = Some(why);
-            Piece::Short {
-                status: Status::Truncated,
-                reason: why.to_string(),
-                errno: None,
-            }
-        })
-    }
-
-    /// Whether the artifact may go on; the time at which it may.
-    fn check(&self) -> Result<Instant, Halt> {
-        self.throttle.pause();
-        let now = Instant::now();
-        if self.interrupted.load(Ordering::Relaxed) {
-            Err(Halt::Interrupted)
-        } else if self.run_deadline.is_some_and(|deadline| now >= deadline) {
-            Err(Halt::RunDeadline)
-        } else if now >= self.deadline {
-            Err(Halt::Deadline)
-        } else {
-            Ok(now)
-        }
-    }
-}
+pub use budget::{Budget, Halt, Step, Tally, Watch};
 
 /// Takes what an artifact captures.
 pub struct Sink<'a> {
@@ -511,7 +391,12 @@ impl<'a> Sink<'a> {
         self.stream(item, file, None)
     }
 
-    fn stream(&mut self, mut item: Item, file: HostFile, most: Option<u64>) -> Result<(), Halt> {
+    fn stream(
+        &mut self,
+        mut item: Item,
+        mut file: HostFile,
+        most: Option<u64>,
+    ) -> Result<(), Halt> {
         self.check()?;
         let stated = file.stat().size;
         let dense = file.dense_size().unwrap_or(stated);
@@ -534,21 +419,19 @@ impl<'a> Sink<'a> {
             item.status = Status::Truncated;
             item.reason = Some(format!("{size} of {stated} bytes: {why}"));
         }
-        let mut source = FileSource {
-            file,
-            budget: &self.budget,
-            halt: None,
-            status: item.status,
+        let Tally { items, bytes, .. } = self.tally;
+        let step = |done| Step::Items {
+            items,
+            bytes: bytes.saturating_add(done),
         };
-        let came = self.bundle.stream(item, size, &mut source)?;
-        let (halt, status) = (source.halt, source.status);
-        if let Some(came) = came {
-            self.took(came);
-            if status.is_loss() {
-                self.loss(status_word(status));
-            }
+        let Some(made) = self.within(item, size, &mut file, &step)? else {
+            return Ok(());
+        };
+        self.took(made.came);
+        if made.status.is_loss() {
+            self.loss(status_word(made.status));
         }
-        halt.map_or(Ok(()), Err)
+        made.halt.map_or(Ok(()), Err)
     }
 
     /// Lists `path` with its metadata alone.
@@ -630,44 +513,6 @@ fn member_name(path: &Path) -> Vec<u8> {
     let path = path.as_os_str().as_bytes();
     let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
     [ROOT.as_bytes(), slash, path].concat()
-}
-
-/// A file of the host as a source, within the artifact's budget.
-struct FileSource<'a> {
-    file: HostFile,
-    budget: &'a Budget<'a>,
-    halt: Option<Halt>,
-    status: Status,
-}
-
-impl Source for FileSource<'_> {
-    fn next(&mut self, left: u64, buffer: Vec<u8>) -> Piece {
-        if let Err(end) = self.budget.check_member(&mut self.halt) {
-            return end;
-        }
-        match self
-            .file
-            .read(buffer, usize::try_from(left).unwrap_or(usize::MAX))
-        {
-            Ok(bytes) if bytes.is_empty() => Piece::Short {
-                status: Status::Shrank,
-                reason: "it shrank while it was read".to_owned(),
-                errno: None,
-            },
-            Ok(bytes) => Piece::Bytes(bytes),
-            Err(error) => Piece::Short {
-                status: error.status(),
-                reason: error.to_string(),
-                errno: error.errno(),
-            },
-        }
-    }
-
-    fn end(&mut self, entry: &mut Entry) {
-        self.status = entry.status;
-        let now = self.file.size_now().unwrap_or(0);
-        entry.grew_to = (now > self.file.stat().size).then_some(now);
-    }
 }
 
 fn status_word(status: Status) -> &'static str {

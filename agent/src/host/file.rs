@@ -8,7 +8,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek, read};
 
-use super::folder::SYSFS_MAGIC;
+use super::open::SYSFS_MAGIC;
 use super::{Courier, Foreign, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.

@@ -2,29 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use evidence::inventory::FileType;
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{
-    EXT4_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
-};
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC};
 
 use super::file::{HostFile, Small};
+use super::open::{
+    NSFS_MAGIC, file_system, list, only_in_proc, open_folder, open_kind, open_magic,
+    own_descriptor, read,
+};
 use super::{Courier, Foreign, HostError, Stat, sys};
-
-/// Magic number of sysfs (`include/uapi/linux/magic.h`), which nix 0.32 has no name for.
-pub(super) const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
-/// Magic number of the file system of namespaces (`include/uapi/linux/magic.h`).
-const NSFS_MAGIC: FsType = FsType(0x6E73_6673);
-/// Most entries of one directory that are read.
-const MAX_ENTRIES: usize = 1_000_000;
 
 /// Names, each with its own answer.
 pub type Each<T> = Vec<(OsString, Result<T, HostError>)>;
@@ -387,194 +381,6 @@ fn components(path: &Path) -> Result<Vec<CString>, HostError> {
         }
     }
     Ok(names)
-}
-
-fn open_folder(folder: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
-    let name = if name.is_empty() {
-        c"."
-    } else {
-        name.as_c_str()
-    };
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(folder, name, flags, Mode::empty()).map_err(|errno| link_or(errno, folder, name))
-}
-
-/// ENOTDIR is also what a link in place of a directory gives: that has its own name.
-fn link_or(errno: Errno, folder: BorrowedFd<'_>, name: &CStr) -> HostError {
-    let is_link =
-        || sys::stat(folder, name, false).is_ok_and(|s| s.file_type() == FileType::Symlink);
-    match errno {
-        Errno::ELOOP => HostError::Link,
-        Errno::ENOTDIR if is_link() => HostError::Link,
-        errno => HostError::Os(errno),
-    }
-}
-
-/// Opens a directory to be listed. An empty name means `folder`.
-pub(super) fn open_listing(folder: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
-    let name = if name.is_empty() {
-        c"."
-    } else {
-        name.as_c_str()
-    };
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let open = |noatime| openat(folder, name, flags | noatime, Mode::empty());
-    without_atime(open).map_err(|errno| link_or(errno, folder, name))
-}
-
-fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntry>, HostError> {
-    let fd = open_listing(folder, name)?;
-    let mut entries = Vec::new();
-    for entry in Dir::from_fd(fd)?.iter() {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-        if name != "." && name != ".." {
-            entries.push(DirEntry {
-                name,
-                is_directory: entry.file_type().map(|kind| kind == Type::Directory),
-            });
-        }
-        if entries.len() > MAX_ENTRIES {
-            return Err(HostError::Os(Errno::EOVERFLOW));
-        }
-    }
-    Ok(entries)
-}
-
-/// Opens so that the access time stays, where the system allows it: only owners and CAP_FOWNER may ask for it.
-fn without_atime(open: impl Fn(OFlag) -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
-    open(OFlag::O_NOATIME).or_else(|errno| {
-        if errno == Errno::EPERM {
-            open(OFlag::empty())
-        } else {
-            Err(errno)
-        }
-    })
-}
-
-fn file_system(fd: impl AsFd) -> Result<FsType, HostError> {
-    Ok(fstatfs(fd)?.filesystem_type())
-}
-
-fn only_in_proc(folder: BorrowedFd<'_>) -> Result<(), HostError> {
-    if file_system(folder)? == PROC_SUPER_MAGIC {
-        Ok(())
-    } else {
-        Err(HostError::NotLive)
-    }
-}
-
-/// Opens a file of this kind in two steps, so that a device or a FIFO is never opened by mistake: first the path alone,
-/// then what stands there.
-fn open_kind(
-    folder: BorrowedFd<'_>,
-    name: &CStr,
-    kind: FileType,
-    foreign: &Foreign,
-    fits: impl Fn(&Stat) -> bool,
-) -> Result<(OwnedFd, Stat), HostError> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let path = openat(folder, name, flags, Mode::empty())?;
-    let stat = sys::stat(path.as_fd(), c"", false)?;
-    if stat.file_type() != kind || !fits(&stat) {
-        return Err(HostError::NotAFile(stat.file_type()));
-    }
-    // By its device first: the file system itself may take its time to say what it is.
-    not_on(foreign, &stat)?;
-    if let Some(kind) = Foreign::kind_of(file_system(&path)?) {
-        return Err(HostError::Foreign(kind.to_owned()));
-    }
-    reopen(path, stat)
-}
-
-fn not_on(foreign: &Foreign, stat: &Stat) -> Result<(), HostError> {
-    match foreign.kind_on((stat.major, stat.minor)) {
-        Some(kind) => Err(HostError::Foreign(kind.to_owned())),
-        None => Ok(()),
-    }
-}
-
-fn open_magic(
-    folder: BorrowedFd<'_>,
-    name: &CStr,
-    foreign: &Foreign,
-) -> Result<(OwnedFd, Stat), HostError> {
-    only_in_proc(folder)?;
-    let path = openat(
-        folder,
-        name,
-        OFlag::O_PATH | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    let stat = sys::stat(path.as_fd(), c"", false)?;
-    if stat.file_type() != FileType::File {
-        return Err(HostError::NotAFile(stat.file_type()));
-    }
-    not_on(foreign, &stat)?;
-    reopen(path, stat)
-}
-
-fn reopen(path: OwnedFd, mut stat: Stat) -> Result<(OwnedFd, Stat), HostError> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let fd = without_atime(|noatime| own_descriptor(&path, flags | noatime));
-    let fd = fd.map_err(|errno| match errno {
-        // What is held open is there: a descriptor without its link means that `/proc` is not what it should be.
-        Errno::ENOENT | Errno::ENXIO => HostError::NoProc,
-        errno => HostError::Os(errno),
-    })?;
-    let opened = sys::stat(fd.as_fd(), c"", false)?;
-    if (opened.inode, opened.major, opened.minor) != (stat.inode, stat.major, stat.minor) {
-        return Err(HostError::Changed);
-    }
-    stat.xattrs = sys::xattrs(fd.as_fd());
-    Ok((fd, stat))
-}
-
-/// Opens what one of our own path descriptors stands for, through the kernel's `/proc/self/fd` and nobody else's.
-pub(super) fn own_descriptor(path: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    static OWN: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let open = || {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).ok()?;
-        only_in_proc(folder.as_fd()).is_ok().then_some(folder)
-    };
-    let own = OWN.get_or_init(open).as_ref().ok_or(Errno::ENXIO)?;
-    openat(
-        own,
-        path.as_raw_fd().to_string().as_str(),
-        flags | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-pub(super) fn read(
-    folder: &OwnedFd,
-    name: &CStr,
-    cap: usize,
-    foreign: &Foreign,
-) -> Result<Content, HostError> {
-    let made_up = matches!(file_system(folder)?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
-    let (fd, stat) = if made_up {
-        let flags = OFlag::O_RDONLY
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NONBLOCK
-            | OFlag::O_NOCTTY
-            | OFlag::O_CLOEXEC;
-        (openat(folder, name, flags, Mode::empty())?, None)
-    } else {
-        let (fd, stat) = open_kind(folder.as_fd(), name, FileType::File, foreign, |_| true)?;
-        (fd, Some(stat))
-    };
-    // One byte more than the cap tells whether there is more.
-    let mut bytes = super::file::read_up_to(&fd, cap.saturating_add(1))?;
-    let truncated = bytes.len() > cap;
-    bytes.truncate(cap);
-    Ok(Content {
-        bytes,
-        truncated,
-        stat,
-    })
 }
 
 #[cfg(test)]

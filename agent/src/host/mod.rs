@@ -10,6 +10,7 @@ mod file;
 mod folder;
 mod module;
 mod mounts;
+mod open;
 mod scan;
 mod stat;
 mod sys;

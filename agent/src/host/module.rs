@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{UnlinkatFlags, mkdir, mkfifo, pipe2, unlink, unlinkat, write};
 
-use super::folder::own_descriptor;
+use super::open::own_descriptor;
 use super::{Host, sys};
 
 /// The signal that ends a call which loads a module.

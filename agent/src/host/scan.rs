@@ -12,8 +12,8 @@ use nix::dir::{Dir, OwningIter};
 use nix::fcntl::readlinkat;
 use nix::sched::{CloneFlags, unshare};
 
-use super::folder::{Folder, open_listing};
-use super::{HostError, Stat, sys};
+use super::open::open_listing;
+use super::{Folder, HostError, Stat, sys};
 
 /// Names that are looked at in one go. A directory with fewer comes in the order of its names.
 const PIECE: usize = 1024;

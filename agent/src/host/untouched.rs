@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-use super::folder::read;
+use super::open::read;
 use super::{Courier, Foreign, HostError, SMALL, mounts};
 
 /// A directory below which nothing changes by being read.

@@ -399,20 +399,22 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
+/// A folder into which anybody may write, and a program in it that anybody may run.
+fn for_anybody() -> (tempfile::TempDir, PathBuf) {
+    let to = tempfile::tempdir().unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(to.path(), all).unwrap();
+    let program = to.path().join("agent");
+    std::fs::copy(Agent::built().unwrap().program(), &program).unwrap();
+    (to, program)
+}
+
 #[test]
 fn without_root_it_collects_less_and_names_each_loss() {
     if !is_root() {
         return skip_or_fail("only root can become somebody else");
     }
-    let agent = Agent::built().unwrap();
-    let to = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(
-        to.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )
-    .unwrap();
-    let program = to.path().join("agent");
-    std::fs::copy(agent.program(), &program).unwrap();
+    let (to, program) = for_anybody();
     let nobody = Agent::at(&program);
     let mut command = nobody.command();
     command
@@ -525,15 +527,7 @@ fn what_hidepid_hides_is_told_and_called_hidden_by_nobody() {
     let (true, Some(unshare)) = (is_root(), tool("unshare")) else {
         return skip_or_fail("root and unshare are needed");
     };
-    let agent = Agent::built().unwrap();
-    let to = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(
-        to.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )
-    .unwrap();
-    let program = to.path().join("agent");
-    std::fs::copy(agent.program(), &program).unwrap();
+    let (to, program) = for_anybody();
     // A /proc of its own, in which nobody but root sees the processes of others; then as root, and as nobody.
     let script = r#"mount -t proc -o hidepid=2 proc /proc; sleep 600 & echo $! >"$2/pid"
         for uid in 0 65534; do

@@ -1,6 +1,6 @@
 //! What the head of an entry asks of a packet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -24,47 +24,32 @@ pub struct Packet {
     pub goto: bool,
 }
 
-/// `struct ipt_ip`.
+/// `struct ipt_ip`; `IPT_F_GOTO` is 2.
 pub fn ipv4(bytes: &[u8]) -> Option<Packet> {
-    let mut reader = Reader::new(bytes);
-    let mut address = || Some(Ipv4Addr::from(reader.array::<4>()?));
-    let (source, destination, source_mask, destination_mask) =
-        (address()?, address()?, address()?, address()?);
-    let interfaces = interfaces(&mut reader)?;
-    let (protocol, flags, inverted) = (reader.u16()?, reader.u8()?, reader.u8()?);
-    let with = |mask: Ipv4Addr| (u128::from(mask.to_bits()) << 96, mask.into());
-    Some(Packet {
-        source: masked(source.into(), with(source_mask), inverted & 8 != 0),
-        destination: masked(
-            destination.into(),
-            with(destination_mask),
-            inverted & 16 != 0,
-        ),
-        protocol: (protocol != 0).then(|| inverting(protocol.to_string(), inverted & 64 != 0)),
-        goto: flags & 2 != 0,
-        ..named(&interfaces, inverted)
-    })
+    internet::<4>(bytes, 0, 2)
 }
 
-/// `struct ip6t_ip6`.
+/// `struct ip6t_ip6`, which has the traffic class before its flags; `IP6T_F_GOTO` is 4.
 pub fn ipv6(bytes: &[u8]) -> Option<Packet> {
+    internet::<16>(bytes, 1, 4)
+}
+
+/// What both have: addresses and masks, interfaces, the protocol, so many bytes of a `class`, flags, what is inverted.
+fn internet<const N: usize>(bytes: &[u8], class: usize, goto: u8) -> Option<Packet>
+where
+    IpAddr: From<[u8; N]>,
+{
     let mut reader = Reader::new(bytes);
-    let mut address = || Some(Ipv6Addr::from(reader.array::<16>()?));
-    let (source, destination, source_mask, destination_mask) =
-        (address()?, address()?, address()?, address()?);
+    let addresses = addresses::<N>(&mut reader)?;
     let interfaces = interfaces(&mut reader)?;
-    let protocol = reader.u16()?;
-    let (_class, flags, inverted) = (reader.u8()?, reader.u8()?, reader.u8()?);
-    let with = |mask: Ipv6Addr| (mask.to_bits(), mask.into());
+    let (protocol, _class) = (reader.u16()?, reader.take(class)?);
+    let (flags, inverted) = (reader.u8()?, reader.u8()?);
+    let [source, destination] = masked(addresses, [inverted & 8 != 0, inverted & 16 != 0]);
     Some(Packet {
-        source: masked(source.into(), with(source_mask), inverted & 8 != 0),
-        destination: masked(
-            destination.into(),
-            with(destination_mask),
-            inverted & 16 != 0,
-        ),
+        source,
+        destination,
         protocol: (protocol != 0).then(|| inverting(protocol.to_string(), inverted & 64 != 0)),
-        goto: flags & 4 != 0,
+        goto: flags & goto != 0,
         ..named(&interfaces, inverted)
     })
 }
@@ -72,26 +57,30 @@ pub fn ipv6(bytes: &[u8]) -> Option<Packet> {
 /// `struct arpt_arp`: hardware addresses are told by the raw entry alone.
 pub fn arp(bytes: &[u8]) -> Option<Packet> {
     let mut reader = Reader::new(bytes);
-    let mut address = || Some(Ipv4Addr::from(reader.array::<4>()?));
-    let (source, destination, source_mask, destination_mask) =
-        (address()?, address()?, address()?, address()?);
+    let addresses = addresses::<4>(&mut reader)?;
     let _hardware = reader.take(66)?;
     let (operation, operation_mask) = (reader.be16()?, reader.be16()?);
     let _types = reader.take(8)?;
     let interfaces = interfaces(&mut reader)?;
     let (_flags, _padding, inverted) = (reader.u8()?, reader.u8()?, reader.u16()?);
-    let with = |mask: Ipv4Addr| (u128::from(mask.to_bits()) << 96, mask.into());
+    let [source, destination] = masked(addresses, [inverted & 4 != 0, inverted & 8 != 0]);
     let operation = (operation_mask != 0).then(|| operation.to_string());
     Some(Packet {
-        source: masked(source.into(), with(source_mask), inverted & 4 != 0),
-        destination: masked(
-            destination.into(),
-            with(destination_mask),
-            inverted & 8 != 0,
-        ),
+        source,
+        destination,
         protocol: operation.map(|number| inverting(number, inverted & 64 != 0)),
-        ..named(&interfaces, inverted.to_le_bytes()[0])
+        // The bits for interfaces are the same as elsewhere.
+        ..named(&interfaces, (inverted & 3) as u8)
     })
+}
+
+/// Source, destination, and the mask of each.
+fn addresses<const N: usize>(reader: &mut Reader<'_>) -> Option<[IpAddr; 4]>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let mut address = || Some(IpAddr::from(reader.array::<N>()?));
+    Some([address()?, address()?, address()?, address()?])
 }
 
 /// Names of the interfaces in and out, then which of their bytes count.
@@ -119,14 +108,29 @@ fn named([input, output, input_mask, output_mask]: &[[u8; 16]; 4], inverted: u8)
     }
 }
 
-/// An address and its mask, whose bits are given from the top; nothing where all fit.
-fn masked(address: IpAddr, (bits, mask): (u128, IpAddr), inverted: bool) -> Option<String> {
-    let length = bits.leading_ones();
-    let text = match bits.checked_shl(length).unwrap_or(0) {
-        0 => format!("{address}/{length}"),
-        _ => format!("{address}/{mask}"),
+/// Source and destination as text; nothing where all fit.
+fn masked(
+    [source, destination, source_mask, destination_mask]: [IpAddr; 4],
+    inverted: [bool; 2],
+) -> [Option<String>; 2] {
+    let side = |address: IpAddr, mask: IpAddr, inverted| {
+        // The mask's bits, from the top.
+        let bits = match mask {
+            IpAddr::V4(mask) => u128::from(mask.to_bits()) << 96,
+            IpAddr::V6(mask) => mask.to_bits(),
+        };
+        let length = bits.leading_ones();
+        let text = match bits.checked_shl(length).unwrap_or(0) {
+            0 => format!("{address}/{length}"),
+            _ => format!("{address}/{mask}"),
+        };
+        (bits != 0).then(|| inverting(text, inverted))
     };
-    (bits != 0).then(|| inverting(text, inverted))
+    let [of_source, of_destination] = inverted;
+    [
+        side(source, source_mask, of_source),
+        side(destination, destination_mask, of_destination),
+    ]
 }
 
 /// As iptables writes it.

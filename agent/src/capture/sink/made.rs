@@ -2,7 +2,7 @@
 
 use evidence::inventory::{Entry, Status};
 
-use super::{Budget, Halt, Sink, Step, status_word};
+use super::{Halt, Sink, Step, status_word};
 use crate::bundle::{self, Piece, Source};
 
 /// What became of such a member.
@@ -43,51 +43,28 @@ impl Sink<'_> {
             item.status = Status::Truncated;
             item.reason = Some(format!("{reason}; {room} of {size} bytes: {limit}"));
         }
-        let mut source = Pieces {
-            next,
-            budget: &self.budget,
-            artifact: self.artifact,
-            size: room,
+        let step = |done| Step::Bytes { done, of: room };
+        let made = self.within(item, room, &mut Pieces(next), &step)?;
+        let made = made.unwrap_or(Made {
+            came: 0,
+            status: Status::Failed,
             halt: None,
-            status: item.status,
-        };
-        let came = self.bundle.stream(item, room, &mut source)?;
-        let (halt, status) = (source.halt, source.status);
-        self.tally.bytes += came.unwrap_or(0);
-        if status.is_loss() {
-            self.loss(status_word(status));
+        });
+        self.tally.bytes += made.came;
+        if made.status.is_loss() {
+            self.loss(status_word(made.status));
         }
-        Ok(Made {
-            came: came.unwrap_or(0),
-            status,
-            halt,
-        })
+        Ok(made)
     }
 }
 
-/// What is made, within the artifact's budget.
-struct Pieces<'a> {
-    next: &'a mut dyn FnMut(u64, Vec<u8>) -> Piece,
-    budget: &'a Budget<'a>,
-    artifact: &'static str,
-    size: u64,
-    halt: Option<Halt>,
-    status: Status,
-}
+/// What is made.
+struct Pieces<'a>(&'a mut dyn FnMut(u64, Vec<u8>) -> Piece);
 
 impl Source for Pieces<'_> {
     fn next(&mut self, left: u64, buffer: Vec<u8>) -> Piece {
-        let now = match self.budget.check_member(&mut self.halt) {
-            Ok(now) => now,
-            Err(end) => return end,
-        };
-        let (done, of) = (self.size - left, self.size);
-        self.budget
-            .tell(now, self.artifact, Step::Bytes { done, of });
-        (self.next)(left, buffer)
+        (self.0)(left, buffer)
     }
 
-    fn end(&mut self, entry: &mut Entry) {
-        self.status = entry.status;
-    }
+    fn end(&mut self, _: &mut Entry) {}
 }

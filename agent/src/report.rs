@@ -193,7 +193,7 @@ fn reasons(artifacts: &[ArtifactReport], shipped: &Shipped, interrupted: bool) -
 
 /// The program, with the hash of its own file, read through the kernel's link to it.
 fn tool(host: &Host) -> Tool {
-    let own = host.own().and_then(|own| own.open_magic("exe"));
+    let own = host.itself().and_then(|own| own.open_magic("exe"));
     let sha256 = own.ok().and_then(|mut file| {
         let mut hasher = Hasher::default();
         let mut buffer = Vec::new();
@@ -276,7 +276,7 @@ impl Disk {
 
 /// A text of `/proc/self` that has a key and a value in each line.
 fn own_values(host: &Host, name: &str) -> BTreeMap<String, String> {
-    let text = host.own().and_then(|own| own.read(name, SMALL));
+    let text = host.itself().and_then(|own| own.read(name, SMALL));
     text.map(|text| parse::keys_and_values(&text.bytes))
         .unwrap_or_default()
 }
@@ -284,15 +284,12 @@ fn own_values(host: &Host, name: &str) -> BTreeMap<String, String> {
 fn impact(run: &Run<'_>) -> Impact {
     let Run { options, host, .. } = run;
     let usage = usage();
-    let own = host.own().ok();
+    let own = host.itself().ok();
     let status = own_values(host, "status");
     let disk = Disk::now(host).since(run.disk_before);
     // getrusage(2) also counts what this process was before its execve(2): the memory of who started it.
     let peak = |text: &String| text.strip_suffix(" kB")?.parse::<u64>().ok();
-    let peak = status
-        .get("VmHWM")
-        .and_then(peak)
-        .filter(|_| host.is_live());
+    let peak = status.get("VmHWM").and_then(peak);
     let exe = own.as_ref().and_then(|own| own.read_link("exe").ok());
     let wrote = (run.store.kind() == "directory")
         .then(|| format!("wrote the collection to {}", run.store.place()));

@@ -67,7 +67,7 @@ fn ebpf(bytes: &[u8]) {
     drop(firewall::connection(bytes));
     for layout in firewall::Layout::ALL {
         if let Some((info, entries)) = bytes.split_at_checked(layout.info_bytes()) {
-            drop(firewall::rules(layout, info, entries));
+            let _ = firewall::rules::<()>(layout, info, entries, &mut |_| Ok(()));
         }
     }
     drop(traffic::control("filter", bytes));

@@ -323,7 +323,8 @@ impl<'a> Sink<'a> {
         file: HostFile,
         most: Option<u64>,
     ) -> Result<(), Halt> {
-        let item = self.item(path, FileType::File, Some(file.stat()));
+        let mut item = self.item(path, FileType::File, Some(file.stat()));
+        item.read_at_ns = file.read_at_ns().unwrap_or(item.read_at_ns);
         self.stream(item, file, most)
     }
 
@@ -338,7 +339,7 @@ impl<'a> Sink<'a> {
         reason: &str,
         most: Option<u64>,
     ) -> Result<(), Halt> {
-        let stat = file.stat().clone();
+        let (stat, read_at_ns) = (file.stat().clone(), file.read_at_ns());
         if stat.size > most.unwrap_or(u64::MAX).min(self.budget.max_file_bytes) {
             return self.metadata_only(path, &stat, "too large to be hashed");
         }
@@ -355,6 +356,7 @@ impl<'a> Sink<'a> {
         }
         let mut item = self.item(path, FileType::File, Some(&stat));
         (item.status, item.reason) = (Status::Metadata, Some(reason.to_owned()));
+        item.read_at_ns = read_at_ns.unwrap_or(item.read_at_ns);
         self.bundle.list_hashed(item, size, hasher.finish())?;
         self.tally.items += 1;
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use serde::Serialize;
 
@@ -32,8 +33,9 @@ const GET_CLASS: u16 = 42;
 const GET_FILTER: u16 = 46;
 /// Parents of the filters of `clsact` and `ingress`: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` and `_EGRESS`.
 const CLSACT: [u32; 2] = [0xFFFF_FFF2, 0xFFFF_FFF3];
-/// Most objects of a namespace, and most questions for filters.
-const MOST: usize = 1 << 16;
+/// Most objects of one answer and of a namespace, and most questions for filters.
+const MOST: usize = 1 << 14;
+const MOST_IN_ALL: usize = 1 << 16;
 const MOST_QUESTIONS: usize = 4096;
 
 /// A queueing discipline, a class or a filter: `struct tcmsg` and its attributes.
@@ -141,91 +143,76 @@ fn ask() -> Answer {
         Ok(channel) => channel,
         Err(errno) => return (found, vec![("rtnetlink", format!("{errno:?}"))]),
     };
-    let mut places = BTreeSet::new();
-    all(
-        &mut channel,
-        GET_QDISC,
-        [0; 2],
-        "qdisc",
-        &mut found,
-        &mut failures,
-        &mut |interface, handle| {
-            places.insert((interface, handle));
-        },
-    );
-    let clsact = |interface| CLSACT.map(|parent| (interface, parent));
-    let interfaces: BTreeSet<u32> = places.iter().map(|(interface, _)| *interface).collect();
-    for interface in &interfaces {
-        all(
-            &mut channel,
-            GET_CLASS,
-            [*interface, 0],
-            "class",
-            &mut found,
-            &mut failures,
-            &mut |interface, handle| {
-                places.insert((interface, handle));
-            },
-        );
-    }
-    let questions: Vec<(u32, u32)> = places
-        .into_iter()
-        .chain(interfaces.into_iter().flat_map(clsact))
-        .collect();
-    if questions.len() > MOST_QUESTIONS {
-        failures.push(("filter", "truncated".to_owned()));
-    }
-    for (interface, parent) in questions.into_iter().take(MOST_QUESTIONS) {
-        let place = [interface, parent];
-        all(
-            &mut channel,
-            GET_FILTER,
-            place,
-            "filter",
-            &mut found,
-            &mut failures,
-            &mut |_, _| {},
-        );
-    }
+    let mut asked = Asked {
+        channel: &mut channel,
+        found: &mut found,
+        failures: &mut failures,
+    };
+    let queues = asked.all(GET_QDISC, [0; 2], "qdisc");
+    let interfaces: BTreeSet<u32> = queues.iter().map(|(interface, _)| *interface).collect();
+    let clsact = |interface: &u32| CLSACT.map(|parent| (*interface, parent));
+    // Where filters of programs are before all else: there may be any number of classes.
+    asked.filters(interfaces.iter().flat_map(clsact).chain(queues).collect());
+    let classes = interfaces.iter();
+    let classes = classes.flat_map(|interface| asked.all(GET_CLASS, [*interface, 0], "class"));
+    let classes = classes.collect();
+    asked.filters(classes);
     (found, failures)
 }
 
-/// All of a kind at an interface and a parent; both 0 for everywhere.
-fn all(
-    channel: &mut Channel,
-    get: u16,
-    [interface, parent]: [u32; 2],
-    of: &'static str,
-    found: &mut Vec<Control>,
-    failures: &mut Vec<(&'static str, String)>,
-    each: &mut dyn FnMut(u32, u32),
-) {
-    // `struct tcmsg`: family and padding, interface, handle, parent, info.
-    let request: Vec<u8> = [0, interface, 0, parent, 0]
-        .iter()
-        .flat_map(|word: &u32| word.to_ne_bytes())
-        .collect();
-    let mut malformed = false;
-    let result = channel.dump(get, &request, |kind, body| {
-        match control(of, body).filter(|_| kind == get - 2) {
-            Some((control, handle)) => {
-                each(control.interface, handle);
-                found.push(control);
-            }
-            None => malformed = true,
+/// Questions to one namespace, and what came of them.
+struct Asked<'a> {
+    channel: &'a mut Channel,
+    found: &'a mut Vec<Control>,
+    failures: &'a mut Vec<(&'static str, String)>,
+}
+
+impl Asked<'_> {
+    /// The filters at these interfaces and parents.
+    fn filters(&mut self, parents: BTreeSet<(u32, u32)>) {
+        if parents.len() > MOST_QUESTIONS {
+            self.failures.push(("filter", "truncated".to_owned()));
         }
-        found.len() < MOST
-    });
-    match result {
-        Ok(_) if found.len() >= MOST => failures.push((of, "truncated".to_owned())),
-        Ok(dump) if dump.interrupted => failures.push((of, "interrupted".to_owned())),
-        Ok(dump) if malformed || dump.damaged > 0 => failures.push((of, "malformed".to_owned())),
-        Ok(_) => {}
-        // No such place, or a kernel without traffic control.
-        Err(
-            nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOENT,
-        ) => {}
-        Err(errno) => failures.push((of, format!("{errno:?}"))),
+        for (interface, parent) in parents.into_iter().take(MOST_QUESTIONS) {
+            self.all(GET_FILTER, [interface, parent], "filter");
+        }
+    }
+
+    /// All of a kind at an interface and a parent, both 0 for everywhere: the interface and number of each.
+    fn all(
+        &mut self,
+        get: u16,
+        [interface, parent]: [u32; 2],
+        of: &'static str,
+    ) -> Vec<(u32, u32)> {
+        // `struct tcmsg`: family and padding, interface, handle, parent, info.
+        let request: Vec<u8> = [0, interface, 0, parent, 0]
+            .iter()
+            .flat_map(|word: &u32| word.to_ne_bytes())
+            .collect();
+        let (mut places, mut malformed) = (Vec::new(), false);
+        let result = self.channel.dump(get, &request, |kind, body| {
+            match control(of, body).filter(|_| kind == get - 2) {
+                Some((control, handle)) => {
+                    places.push((control.interface, handle));
+                    self.found.push(control);
+                }
+                None => malformed = true,
+            }
+            places.len() < MOST && self.found.len() < MOST_IN_ALL
+        });
+        let full = places.len() >= MOST || self.found.len() >= MOST_IN_ALL;
+        let wrong = match result {
+            Ok(_) if full => "truncated".to_owned(),
+            Ok(dump) if dump.interrupted => "interrupted".to_owned(),
+            Ok(dump) if malformed || dump.damaged > 0 => "malformed".to_owned(),
+            Ok(_) => return places,
+            // No such place, or a kernel without traffic control.
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT) => return places,
+            Err(errno) => format!("{errno:?}"),
+        };
+        self.failures.push((of, wrong));
+        places
     }
 }
 

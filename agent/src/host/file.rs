@@ -39,6 +39,8 @@ pub(super) struct Small {
     content: Option<Vec<u8>>,
     /// Its size after that, in bytes.
     size: u64,
+    /// When that was, in nanoseconds since the epoch.
+    at_ns: i64,
 }
 
 impl Small {
@@ -59,6 +61,7 @@ impl Small {
         Some(Self {
             content: Some(content),
             size: sys::stat(fd.as_fd(), c"", false).ok()?.size,
+            at_ns: sys::clocks().utc_ns,
         })
     }
 }
@@ -84,6 +87,11 @@ impl HostFile {
     /// Metadata when it was opened.
     pub fn stat(&self) -> &Stat {
         &self.stat
+    }
+
+    /// When it was read, in nanoseconds since the epoch, if that was when it was opened.
+    pub fn read_at_ns(&self) -> Option<i64> {
+        self.small.as_ref().map(|small| small.at_ns)
     }
 
     /// Whether the kernel makes it up, as all of `/proc` and `/sys`.

@@ -17,7 +17,7 @@ mod sys;
 mod untouched;
 mod views;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,10 +61,12 @@ impl Host {
         let courier = Arc::new(Courier::new());
         let live = root == Path::new("/");
         // Without the right to it, what is opened still keeps its access time.
-        let (directory, mounts) = match Untouched::open(root) {
-            Ok(it) => (it.directory, Some(it.mounts)),
-            Err(_) => (untouched::directory(root)?, None),
+        let (directory, mounts, touched) = match Untouched::open(root) {
+            Ok(it) => (it.directory, Some(it.mounts), it.touched),
+            Err(error) => (open::directory(root)?, None, Some(error.to_string())),
         };
+        let touched =
+            touched.map(|why| format!("may have changed access times of what was read: {why}"));
         let root = Folder::root(Arc::new(directory), Arc::clone(&courier));
         // `/proc/self` is a link, which is not followed: its target is the pid under which this `/proc` knows us.
         let own = root
@@ -77,7 +79,7 @@ impl Host {
             own,
             courier,
             live,
-            changes: Mutex::default(),
+            changes: Mutex::new(touched.into_iter().collect()),
         };
         let of_fuse = match host.mounted(View::Fusectl) {
             true => host.root.folder(View::Fusectl.usual_place()),
@@ -99,6 +101,17 @@ impl Host {
     /// When there is no `/proc`.
     pub fn own(&self) -> Result<Folder, HostError> {
         self.process(self.own.unwrap_or(1))
+    }
+
+    /// `/proc/self` as the kernel shows it to this process, wherever the host's root is.
+    ///
+    /// # Errors
+    /// [`HostError::NotLive`] when what is there is not the kernel's.
+    pub fn itself(&self) -> Result<Folder, HostError> {
+        let path = Path::new("/proc/self");
+        let fd = open::directory(path)?;
+        open::only_in_proc(fd.as_fd())?;
+        Ok(Folder::detached(fd, path, Arc::clone(&self.courier)))
     }
 
     /// Whether this is the running machine, so that `/proc/PID/fd` and namespaces mean what they say.

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use evidence::inventory::FileType;
@@ -21,6 +22,12 @@ pub(super) const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 pub(super) const NSFS_MAGIC: FsType = FsType(0x6E73_6673);
 /// Most entries of one directory that are read.
 const MAX_ENTRIES: usize = 1_000_000;
+
+/// A bare descriptor of a directory.
+pub(super) fn directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty())
+}
 
 pub(super) fn open_folder(folder: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, HostError> {
     let name = if name.is_empty() {

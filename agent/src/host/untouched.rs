@@ -10,12 +10,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-use super::open::read;
+use super::open::{directory, read};
 use super::{Courier, Foreign, HostError, SMALL, mounts};
 
 /// A directory below which nothing changes by being read.
@@ -23,6 +23,8 @@ pub(super) struct Untouched {
     pub(super) directory: OwnedFd,
     /// The mount namespace: without it, what is mounted below the directory would come apart.
     pub(super) mounts: OwnedFd,
+    /// What it does not hold for, in words.
+    pub(super) touched: Option<String>,
 }
 
 impl Untouched {
@@ -37,24 +39,31 @@ impl Untouched {
             let thread = directory(Path::new("/proc/thread-self"))?;
             let table = read(&thread, c"mountinfo", SMALL, &Foreign::default())?.bytes;
             unshare(CloneFlags::CLONE_NEWNS)?;
-            // A look at a mount of somebody else may never return, and its access times are not this host's.
-            for mount in mounts::parse(&table).iter().filter(|m| !m.is_foreign()) {
-                // What is covered by another mount can not be reached for reading either.
-                let _ = leave_untouched(&mount.point);
-            }
+            let mounts = mounts::parse(&table);
+            // The way to such a mount, too, is one that may have no end, and its access times are not this host's.
+            let foreign = mounts.iter().filter(|mount| mount.is_foreign());
+            let foreign: Vec<&Path> = foreign
+                .map(|mount| mount.point.as_path())
+                .filter(|point| *point != Path::new("/"))
+                .collect();
+            let own = mounts.iter().filter(|mount| {
+                let point = &mount.point;
+                !mount.is_foreign() && !foreign.iter().any(|other| point.starts_with(other))
+            });
+            let left = own.filter_map(|mount| leave_untouched(&mount.point).err());
+            // What is covered by another mount, or unmounted by now, can not be reached for reading either.
+            let left = left.filter(|errno| !matches!(errno, Errno::ENOENT | Errno::EINVAL));
+            let left: Vec<Errno> = left.collect();
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             Ok(Self {
                 directory: directory(&path)?,
                 mounts: openat(&thread, "ns/mnt", flags, Mode::empty())?,
+                touched: left
+                    .first()
+                    .map(|errno| format!("{} mounts ({errno:?})", left.len())),
             })
         })
     }
-}
-
-/// A bare descriptor of a directory.
-pub(super) fn directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(path, flags, Mode::empty())
 }
 
 /// Changes how this mount namespace sees what is mounted at `point`, and nothing else: "bind" and "remount" of mount(2).

@@ -8,8 +8,11 @@ use super::super::sensitive::Class;
 use super::super::walk::Stopped;
 use crate::host::HostError;
 
-/// Most names of one directory: somebody may have filled it, and what lies beside it matters as much.
-const MOST_OF_FOLDER: usize = 1 << 16;
+/// Most names of a family.
+const MOST: usize = 1 << 18;
+/// A directory is given this part of what its family has left: somebody may have filled it, and what lies beside it
+/// matters as much.
+const PART: usize = 8;
 
 /// Paths of one family.
 #[derive(Default)]
@@ -18,8 +21,8 @@ pub(crate) struct List {
     /// All names, one after the other: a million of them must not cost a million allocations.
     names: Vec<u8>,
     entries: Vec<Place>,
-    /// How many of them are in the last folder.
-    in_last: usize,
+    /// How many more the last folder may have.
+    room: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -35,12 +38,12 @@ impl List {
     pub(crate) fn add(&mut self, folder: &Path, name: &OsStr, class: Option<Class>) -> bool {
         if self.folders.last().map(PathBuf::as_path) != Some(folder) {
             self.folders.push(folder.to_owned());
-            self.in_last = 0;
+            self.room = MOST.saturating_sub(self.entries.len()).div_ceil(PART);
         }
-        if self.in_last == MOST_OF_FOLDER {
+        if self.room == 0 {
             return false;
         }
-        self.in_last += 1;
+        self.room -= 1;
         let place = || {
             Some(Place {
                 folder: u32::try_from(self.folders.len() - 1).ok()?,
@@ -126,10 +129,18 @@ mod tests {
     #[test]
     fn a_full_directory_leaves_room_for_the_others() {
         let mut list = List::default();
-        let one = |list: &mut List, folder| list.add(Path::new(folder), OsStr::new("x"), None);
-        let taken = (0..MOST_OF_FOLDER + 9).filter(|_| one(&mut list, "/many"));
-        assert_eq!(taken.count(), MOST_OF_FOLDER);
+        fn one(list: &mut List, folder: &str) -> bool {
+            list.add(Path::new(folder), OsStr::new("x"), None)
+        }
+        let first = MOST / PART;
+        let taken = (0..first + 9).filter(|_| one(&mut list, "/many"));
+        assert_eq!(taken.count(), first);
         assert!(one(&mut list, "/other"));
-        assert_eq!(list.len(), MOST_OF_FOLDER + 1);
+        // Many full ones take all but a little.
+        for number in 0..50 {
+            let folder = format!("/{number}");
+            while one(&mut list, &folder) {}
+        }
+        assert!(one(&mut list, "/last") && list.len() < MOST);
     }
 }

@@ -19,7 +19,7 @@ use crate::text::rfc3339;
 /// Matches of a family that is not collected which are still listed, so that it shows what there is.
 const LISTED: usize = 2_000;
 /// Most names of all families: each costs some 80 bytes until the run ends.
-const MOST: usize = 1 << 19;
+const MOST: usize = 1 << 20;
 /// Recently changed files that get a line of their own; the bodyfile has all.
 const RECENT: u64 = 100_000;
 /// Losses of a family that are kept by name; the rest is counted.
@@ -213,9 +213,10 @@ impl<'a> Surveyor<'a> {
             Seen::Link { path, owners } => {
                 let each = owners.iter().filter_map(|owner| self.selected(*owner));
                 for index in each.collect::<Vec<_>>() {
-                    if let Some(share) = self.shares.get_mut(index) {
-                        share.list.add_path(path);
-                    }
+                    let room = self.room > 0;
+                    let share = self.shares.get_mut(index).filter(|_| room);
+                    let added = share.is_some_and(|share| share.list.add_path(path));
+                    self.count(index, added);
                 }
                 Ok(())
             }
@@ -331,9 +332,16 @@ impl<'a> Surveyor<'a> {
             return;
         };
         let room = self.room > 0 && (selected || share.list.len() < LISTED);
-        match room && share.list.add(folder, &found.name, class) {
-            true => self.room -= 1,
-            false => share.overflow += 1,
+        let added = room && share.list.add(folder, &found.name, class);
+        self.count(owner, added);
+    }
+
+    /// Takes a name off the room of all families, or counts it as one that did not fit.
+    fn count(&mut self, owner: usize, added: bool) {
+        match (added, self.shares.get_mut(owner)) {
+            (true, _) => self.room -= 1,
+            (false, Some(share)) => share.overflow += 1,
+            (false, None) => {}
         }
     }
 

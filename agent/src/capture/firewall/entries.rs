@@ -6,6 +6,7 @@
 //! or a target wants is told where it is known, else kept in hex.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
@@ -90,7 +91,10 @@ const INTERNET: &[&str] = &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROU
 /// A rule. What is inverted begins with `! `, as iptables writes it; what is not there fits all.
 #[derive(Debug, Serialize)]
 pub struct Rule {
+    /// Several with a comma between them when they share it.
     pub chain: String,
+    /// Where its entry is in the table.
+    pub offset: usize,
     /// Whether it is what the chain ends with when no rule fitted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub policy: bool,
@@ -121,41 +125,59 @@ struct Entry<'a> {
     target: &'a [u8],
 }
 
-/// The rules of a table, by its head and its entries; and whether all of it made sense.
-pub fn rules(layout: &Layout, info: &[u8], bytes: &[u8]) -> (Vec<Rule>, bool) {
+/// Hands the rules of a table, by its head and its entries, to `take`; the answer is whether all of it made sense.
+///
+/// # Errors
+/// What `take` says.
+pub fn rules<E>(
+    layout: &Layout,
+    info: &[u8],
+    bytes: &[u8],
+    take: &mut dyn FnMut(&Rule) -> Result<(), E>,
+) -> Result<bool, E> {
     let entries = entries(layout, bytes);
-    let whole = entries.last().map_or(0, |last| last.end) == bytes.len();
-    let Some((starts, policies)) = hooks(layout, info) else {
-        return (Vec::new(), false);
+    let mut whole = entries.last().map_or(0, |last| last.end) == bytes.len();
+    let Some(hooks) = hooks(layout, info) else {
+        return Ok(false);
     };
     let heads: BTreeMap<usize, String> = entries.iter().filter_map(chain).collect();
     let first_of: BTreeMap<usize, &str> = entries
         .iter()
         .filter_map(|entry| Some((entry.end, heads.get(&entry.at)?.as_str())))
         .collect();
-    let (mut found, mut malformed) = (Vec::new(), !whole);
-    let mut chain = "";
+    let mut own = "";
     for entry in &entries {
         if let Some(name) = heads.get(&entry.at) {
-            chain = name;
+            own = name;
             continue;
         }
-        chain = starts.get(&entry.at).copied().unwrap_or(chain);
-        let policy = policies.contains(&entry.at) || heads.contains_key(&entry.end);
+        // The kernel lets chains that are built in share their rules.
+        let of_hooks = hooks.iter().filter(|hook| hook.rules.contains(&entry.at));
+        let of_hooks: Vec<&str> = of_hooks.map(|hook| hook.name).collect();
+        let is_last = hooks.iter().any(|hook| *hook.rules.end() == entry.at);
         match rule(layout, entry, &first_of) {
-            Some(rule) => found.push(Rule {
-                chain: chain.to_owned(),
-                policy,
+            Some(rule) => take(&Rule {
+                chain: match of_hooks.as_slice() {
+                    [] => own.to_owned(),
+                    several => several.join(","),
+                },
+                policy: is_last || heads.contains_key(&entry.end),
                 ..rule
-            }),
-            None => malformed = true,
+            })?,
+            None => whole = false,
         }
     }
-    (found, !malformed)
+    Ok(whole)
 }
 
-/// Starts and policies of the chains that are built in.
-fn hooks(layout: &Layout, info: &[u8]) -> Option<(BTreeMap<usize, &'static str>, Vec<usize>)> {
+/// A chain that is built in.
+struct Hook {
+    name: &'static str,
+    /// From its first rule to its policy.
+    rules: RangeInclusive<usize>,
+}
+
+fn hooks(layout: &Layout, info: &[u8]) -> Option<Vec<Hook>> {
     let mut reader = Reader::new(info.get(NAME..)?);
     let valid = reader.u32()?;
     let mut offsets = || {
@@ -163,15 +185,13 @@ fn hooks(layout: &Layout, info: &[u8]) -> Option<(BTreeMap<usize, &'static str>,
         read.collect::<Option<Vec<u32>>>()
     };
     let (starts, policies) = (offsets()?, offsets()?);
-    let of = |offsets: Vec<u32>| {
-        let numbered = layout.hooks.iter().copied().zip(offsets).enumerate();
-        let valid = numbered.filter(move |(number, _)| valid & 1 << number != 0);
-        valid.filter_map(|(_, (name, offset))| Some((usize::try_from(offset).ok()?, name)))
+    let of = |(number, ((name, start), policy)): (usize, ((&&'static str, u32), u32))| {
+        let place = |offset: u32| usize::try_from(offset).ok();
+        let rules = place(start)?..=place(policy)?;
+        (valid & 1 << number != 0).then_some(Hook { name, rules })
     };
-    Some((
-        of(starts).collect(),
-        of(policies).map(|(at, _)| at).collect(),
-    ))
+    let hooks = layout.hooks.iter().zip(starts).zip(policies).enumerate();
+    Some(hooks.filter_map(of).collect())
 }
 
 /// The entries, up to the first whose lengths make no sense.
@@ -228,6 +248,7 @@ fn rule(layout: &Layout, entry: &Entry<'_>, first_of: &BTreeMap<usize, &str>) ->
     };
     Some(Rule {
         chain: String::new(),
+        offset: entry.at,
         policy: false,
         goto: packet.goto,
         packet,

@@ -15,7 +15,7 @@ pub mod tree;
 pub use connections::connection;
 pub use entries::{Layout, rules};
 
-use super::sockets::namespaces::{self, visit};
+use super::sockets::namespaces::{self, Namespace, visit};
 use super::sockets::{self, Modules};
 use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::{Folder, Host};
@@ -49,35 +49,51 @@ impl Artifact for Firewall {
         }
         let modules = Modules::read(host);
         let missing = modules.missing(host, nftables::MODULES);
-        let questions = Questions {
-            own: host.own().ok(),
-            nftables: missing.is_none(),
-            connections: modules.missing(host, connections::MODULES).is_none(),
-        };
         let (mut all, _) = namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
         all.extend(namespaces::kept(host, &sockets::owners(host), &all));
-        let mut tables = 0;
-        for namespace in &all {
-            sink.check()?;
-            let Some(open) = namespaces::open(host, namespace) else {
-                sink.gone();
-                continue;
-            };
-            if let Some(why) = open.refused {
-                sockets::lost_namespace(&why, sink);
-                continue;
+        let own = host.own().ok();
+        let is_there = missing.is_none();
+        let rules = |texts: Option<Folder>| {
+            let own = own.clone();
+            move || {
+                // What a process shows may be of another namespace by now.
+                let texts = own
+                    .and_then(|own| namespaces::texts_of_this_thread(&own))
+                    .or(texts);
+                let nftables = is_there.then(nftables::ask).unwrap_or_default();
+                (nftables, legacy::ask(texts.as_ref()))
             }
-            let (texts, questions) = (open.texts, questions.clone());
-            match visit(open.fd, move || questions.ask(texts)) {
-                Ok(answer) => {
-                    tables += answer.legacy.tables.len();
-                    answer.records(namespace.inode, sink)?;
-                }
-                Err(why) => sockets::lost_namespace(&why, sink),
-            }
+        };
+        each(
+            host,
+            &all,
+            sink,
+            rules,
+            |netns, (nftables, legacy), sink| {
+                nftables::records(netns, nftables, sink)?;
+                legacy::records(netns, legacy, sink)?;
+                lost(&nftables.failures, sink);
+                lost(&legacy.failures, sink);
+                Ok(())
+            },
+        )?;
+        // After all rules: there may be any number of connections.
+        if modules.missing(host, connections::MODULES).is_none() {
+            each(
+                host,
+                &all,
+                sink,
+                |_| connections::ask,
+                |netns, answer, sink| {
+                    connections::records(netns, answer, sink)?;
+                    lost(&answer.failures, sink);
+                    Ok(())
+                },
+            )?;
         }
+        let nothing = sink.tally().items == 0 && sink.tally().losses.is_empty();
         match missing {
-            Some(missing) if tables == 0 => Err(CaptureError::Absent(format!(
+            Some(missing) if nothing => Err(CaptureError::Absent(format!(
                 "{missing} not in the kernel, nor a table of iptables: there are no rules, and asking would load it"
             ))),
             _ => Ok(()),
@@ -85,54 +101,35 @@ impl Artifact for Firewall {
     }
 }
 
-/// What may be asked for without changing the kernel.
-#[derive(Clone)]
-struct Questions {
-    own: Option<Folder>,
-    nftables: bool,
-    connections: bool,
-}
-
-/// What a namespace answered.
-#[derive(Default)]
-struct Answer {
-    nftables: nftables::Answer,
-    legacy: legacy::Answer,
-    connections: connections::Answer,
-}
-
-impl Questions {
-    /// Asks in the network namespace of this thread, whose texts are in `texts` when a process has them.
-    fn ask(self, texts: Option<Folder>) -> Answer {
-        let mut answer = Answer::default();
-        if self.nftables {
-            answer.nftables = nftables::ask();
+/// Asks inside of each namespace, with the texts of a process in it, and records the answer.
+fn each<T: Send + 'static, A: FnOnce() -> T + Send + 'static>(
+    host: &Host,
+    all: &[Namespace],
+    sink: &mut Sink<'_>,
+    ask: impl Fn(Option<Folder>) -> A,
+    record: impl Fn(u64, &T, &mut Sink<'_>) -> Result<(), Halt>,
+) -> Result<(), Halt> {
+    for namespace in all {
+        sink.check()?;
+        let Some(open) = namespaces::open(host, namespace) else {
+            sink.gone();
+            continue;
+        };
+        if let Some(why) = open.refused {
+            sockets::lost_namespace(&why, sink);
+            continue;
         }
-        let texts = texts.or_else(|| namespaces::texts_of_this_thread(&self.own?));
-        if let Some(texts) = texts {
-            answer.legacy = legacy::ask(&texts);
+        match visit(open.fd, ask(open.texts)) {
+            Ok(answer) => record(namespace.inode, &answer, sink)?,
+            Err(why) => sockets::lost_namespace(&why, sink),
         }
-        if self.connections {
-            answer.connections = connections::ask();
-        }
-        answer
     }
+    Ok(())
 }
 
-impl Answer {
-    fn records(&self, netns: u64, sink: &mut Sink<'_>) -> Result<(), Halt> {
-        nftables::records(netns, &self.nftables, sink)?;
-        legacy::records(netns, &self.legacy, sink)?;
-        connections::records(netns, &self.connections, sink)?;
-        let failures = [
-            &self.nftables.failures,
-            &self.legacy.failures,
-            &self.connections.failures,
-        ];
-        for (what, why) in failures.into_iter().flatten() {
-            sink.loss(&format!("{}:{what}", sockets::loss(why)));
-        }
-        Ok(())
+fn lost(failures: &Failures, sink: &mut Sink<'_>) {
+    for (what, why) in failures {
+        sink.loss(&format!("{}:{what}", sockets::loss(why)));
     }
 }
 

@@ -20,37 +20,76 @@ pub struct Packet {
     /// A number of IANA's, or for ARP the operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// Of IPv4: only fragments behind the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragments: Option<String>,
+    /// Of IPv6: the traffic class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     #[serde(skip)]
     pub goto: bool,
 }
 
-/// `struct ipt_ip`; `IPT_F_GOTO` is 2.
+/// What the heads of IPv4 and IPv6 have in common.
+struct Internet {
+    packet: Packet,
+    protocol: String,
+    class: u8,
+    flags: u8,
+    inverted: u8,
+}
+
+/// `struct ipt_ip`, with `IPT_F_FRAG` and `IPT_F_GOTO`.
 pub fn ipv4(bytes: &[u8]) -> Option<Packet> {
-    internet::<4>(bytes, 0, 2)
+    let head = internet::<4>(bytes, 0)?;
+    let is = |flag: u8| head.flags & flag != 0;
+    Some(Packet {
+        protocol: (head.protocol != "0").then(|| head.protocol()),
+        fragments: is(1).then(|| inverting("later".to_owned(), head.inverted & 32 != 0)),
+        goto: is(2),
+        ..head.packet
+    })
 }
 
-/// `struct ip6t_ip6`, which has the traffic class before its flags; `IP6T_F_GOTO` is 4.
+/// `struct ip6t_ip6`, with `IP6T_F_PROTO`, `IP6T_F_TOS` and `IP6T_F_GOTO`.
 pub fn ipv6(bytes: &[u8]) -> Option<Packet> {
-    internet::<16>(bytes, 1, 4)
+    let head = internet::<16>(bytes, 1)?;
+    let is = |flag: u8| head.flags & flag != 0;
+    Some(Packet {
+        protocol: is(1).then(|| head.protocol()),
+        class: is(2).then(|| inverting(head.class.to_string(), head.inverted & 4 != 0)),
+        goto: is(4),
+        ..head.packet
+    })
 }
 
-/// What both have: addresses and masks, interfaces, the protocol, so many bytes of a `class`, flags, what is inverted.
-fn internet<const N: usize>(bytes: &[u8], class: usize, goto: u8) -> Option<Packet>
+impl Internet {
+    fn protocol(&self) -> String {
+        inverting(self.protocol.clone(), self.inverted & 64 != 0)
+    }
+}
+
+/// Addresses and masks, interfaces, the protocol, so many bytes of a `class`, flags, what is inverted.
+fn internet<const N: usize>(bytes: &[u8], class: usize) -> Option<Internet>
 where
     IpAddr: From<[u8; N]>,
 {
     let mut reader = Reader::new(bytes);
     let addresses = addresses::<N>(&mut reader)?;
     let interfaces = interfaces(&mut reader)?;
-    let (protocol, _class) = (reader.u16()?, reader.take(class)?);
+    let (protocol, class) = (reader.u16()?, reader.take(class)?);
     let (flags, inverted) = (reader.u8()?, reader.u8()?);
     let [source, destination] = masked(addresses, [inverted & 8 != 0, inverted & 16 != 0]);
-    Some(Packet {
-        source,
-        destination,
-        protocol: (protocol != 0).then(|| inverting(protocol.to_string(), inverted & 64 != 0)),
-        goto: flags & goto != 0,
-        ..named(&interfaces, inverted)
+    Some(Internet {
+        packet: Packet {
+            source,
+            destination,
+            ..named(&interfaces, inverted)
+        },
+        protocol: protocol.to_string(),
+        class: class.first().copied().unwrap_or(0),
+        flags,
+        inverted,
     })
 }
 
@@ -124,7 +163,9 @@ fn masked(
             0 => format!("{address}/{length}"),
             _ => format!("{address}/{mask}"),
         };
-        (bits != 0).then(|| inverting(text, inverted))
+        // Even a mask without bits can be such that nothing fits.
+        let asks = bits != 0 || inverted || !address.is_unspecified();
+        asks.then(|| inverting(text, inverted))
     };
     let [of_source, of_destination] = inverted;
     [

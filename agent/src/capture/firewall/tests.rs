@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::connections::connection;
-use super::entries::{Layout, rules};
+use super::entries::Layout;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -27,6 +27,16 @@ fn recorded(table: &str) -> (&'static Layout, Vec<u8>, Vec<u8>) {
     (layout, info.to_vec(), entries[40..].to_vec())
 }
 
+/// The rules of a table, as they are recorded, and whether all of it made sense.
+fn rules(layout: &Layout, info: &[u8], entries: &[u8]) -> (Vec<Value>, bool) {
+    let mut rules = Vec::new();
+    let whole = super::rules::<()>(layout, info, entries, &mut |rule| {
+        rules.push(serde_json::to_value(rule).unwrap());
+        Ok(())
+    });
+    (rules, whole.unwrap())
+}
+
 #[test]
 fn each_table_is_told_as_expected() {
     let mut told = String::new();
@@ -35,8 +45,7 @@ fn each_table_is_told_as_expected() {
         assert_eq!(layout.size(&info), Some(entries.len()));
         let (rules, whole) = rules(layout, &info, &entries);
         assert!(whole, "{table}");
-        for rule in rules {
-            let mut rule = serde_json::to_value(rule).unwrap();
+        for mut rule in rules {
             rule.as_object_mut().unwrap().remove("raw").unwrap();
             writeln!(told, "{table} {rule}").unwrap();
         }
@@ -88,10 +97,6 @@ fn a_table_that_lies_is_read_to_an_end() {
 fn a_chain_is_named_where_it_is_jumped_to() {
     let (layout, info, entries) = recorded("ip-filter");
     let (rules, _) = rules(layout, &info, &entries);
-    let rules: Vec<Value> = rules
-        .iter()
-        .map(|rule| serde_json::to_value(rule).unwrap())
-        .collect();
     let jump = rules.iter().find(|rule| rule["target"] == "EVIL").unwrap();
     assert_eq!(
         (
@@ -110,6 +115,21 @@ fn a_chain_is_named_where_it_is_jumped_to() {
         (&dropped["chain"], &dropped["policy"]),
         (&"FORWARD".into(), &true.into())
     );
+}
+
+#[test]
+fn a_rule_that_two_chains_share_is_told_of_both() {
+    let (layout, mut info, entries) = recorded("ip-filter");
+    let number = |info: &[u8], at: usize| u32::from_ne_bytes(info[at..at + 4].try_into().unwrap());
+    // FORWARD begins where INPUT does: hook_entry[2] and [1].
+    let start = number(&info, 36 + 4).to_ne_bytes();
+    info[36 + 8..36 + 12].copy_from_slice(&start);
+    let (rules, _) = rules(layout, &info, &entries);
+    assert_eq!(
+        (&rules[0]["chain"], &rules[0]["offset"]),
+        (&"INPUT,FORWARD".into(), &0.into())
+    );
+    assert!(rules.iter().any(|rule| rule["chain"] == "FORWARD"));
 }
 
 /// What a kernel answered for three connections, one of which is sent elsewhere.

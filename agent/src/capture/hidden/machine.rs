@@ -184,31 +184,41 @@ impl<'h> Live<'h> {
         sink: &mut Sink<'_>,
     ) -> Result<(), Halt> {
         let started = Instant::now();
-        let (mut parents, mut children) = (BTreeSet::new(), BTreeSet::new());
+        let (mut parents, mut found) = (BTreeSet::new(), BTreeSet::new());
         let Ok(proc) = self.host.root().folder("proc") else {
             return Ok(());
         };
-        for pids in before.iter().collect::<Vec<_>>().chunks(BATCH) {
+        let mut names = Vec::new();
+        for pid in before {
             sink.check()?;
-            let threads = |pid: i32| {
-                let listed = (&self.host).listed(pid).unwrap_or_default();
-                let children = move |tid| format!("{pid}/task/{tid}/children");
-                listed.into_iter().map(children)
-            };
-            let names = pids
+            let threads = (&self.host).listed(*pid).unwrap_or_default();
+            let threads = threads.into_iter().chain([*pid]).collect::<BTreeSet<_>>();
+            let children = threads
                 .iter()
-                .flat_map(|pid| threads(**pid).chain([format!("{pid}/stat")]));
-            let names = names.map(OsString::from).collect();
-            for (name, content) in proc.read_all(names, SMALL_TEXT).unwrap_or_default() {
-                let Ok(content) = content else { continue };
-                match name.to_string_lossy().ends_with("/stat") {
-                    true => parents.extend(parse::stat(&content.bytes).map(|stat| stat.ppid)),
-                    false => children.extend(cgroups::numbers(&content.bytes)),
+                .map(|tid| format!("{pid}/task/{tid}/children"));
+            names.extend(children.chain([format!("{pid}/stat")]).map(OsString::from));
+            if names.len() < BATCH && before.last() != Some(pid) {
+                continue;
+            }
+            for names in std::mem::take(&mut names).chunks(BATCH) {
+                let texts = match proc.read_all(names.to_vec(), SMALL_TEXT) {
+                    Ok(texts) => texts,
+                    Err(error) => {
+                        sink.count(&error);
+                        continue;
+                    }
+                };
+                for (name, content) in texts {
+                    let Ok(content) = content else { continue };
+                    match name.to_string_lossy().ends_with("/stat") {
+                        true => parents.extend(parse::stat(&content.bytes).map(|stat| stat.ppid)),
+                        false => found.extend(cgroups::numbers(&content.bytes)),
+                    }
                 }
             }
         }
         parents.remove(&0);
-        for (view, pids) in [("parents", parents), ("children", children)] {
+        for (view, pids) in [("parents", parents), ("children", found)] {
             let (found, took_ms) = (Some(pids.len() as u64), Some(elapsed(started)));
             gathered.add(view, pids);
             record(

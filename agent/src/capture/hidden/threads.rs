@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Finding, ViewRecord, record};
 use crate::capture::processes::parse;
 use crate::capture::{Halt, Sink};
-use crate::host::{Host, HostError, SMALL, is_thread_of};
+use crate::host::{Host, HostError, Question, SMALL, is_thread_of};
 
 /// What can be asked about the threads of a process.
 pub(super) trait Tasks {
@@ -74,11 +74,17 @@ pub(super) fn capture(
     seen: &BTreeMap<i32, BTreeSet<i32>>,
     sink: &mut Sink<'_>,
 ) -> Result<(), Halt> {
-    let view = ViewRecord {
+    let mut view = ViewRecord {
         view: "threads",
         found: Some(seen.values().map(|tids| tids.len() as u64).sum()),
         ..ViewRecord::default()
     };
+    // Where the question itself is refused, the answer would be that all of them are there.
+    if !Question::Leader.works() {
+        sink.loss("denied:threads");
+        view.error = Some("tgkill is not allowed here".to_owned());
+        return record(sink, &view);
+    }
     record(sink, &view)?;
     for (pid, seen) in seen {
         sink.check()?;

@@ -114,10 +114,10 @@ pub fn artifacts(plan: Plan) -> Vec<Box<dyn Artifact>> {
     let (first_sweep, last_sweep) = sweep::pair();
     let memory = memory::Memory::new(plan.memory.clone());
     let environment = plan.policies.of(sensitive::Class::Environment);
-    let hidden = hidden::Hidden::default();
+    let hidden = hidden::Hidden::new(plan.families.iter().flat_map(|family| &family.globs));
     let process_memory = process_memory::ProcessMemory {
         choice: plan.process_memory.clone(),
-        hidden: Rc::clone(&hidden.0),
+        hidden: Rc::clone(&hidden.found),
     };
     let survey = Rc::new(filesystem::Survey::new(plan));
     let mut artifacts: Vec<Box<dyn Artifact>> = vec![

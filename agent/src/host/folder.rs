@@ -18,7 +18,7 @@ use super::open::{
     NSFS_MAGIC, file_system, list, only_in_proc, open_folder, open_kind, open_magic,
     own_descriptor, read,
 };
-use super::{Courier, Foreign, HostError, Stat, sys};
+use super::{Courier, Foreign, HostError, Stat, open, sys};
 
 /// Names, each with its own answer.
 pub type Each<T> = Vec<(OsString, Result<T, HostError>)>;
@@ -136,6 +136,15 @@ impl Folder {
         let (_, mut entries) = self.at(path.as_ref(), |folder, name| list(folder.as_fd(), name))?;
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    /// Those of `names` that are there before and after a listing of this directory that does not have them.
+    ///
+    /// # Errors
+    /// When the directory can not be listed to its end.
+    pub fn unlisted(&self, names: Vec<OsString>) -> Result<Vec<OsString>, HostError> {
+        let fd = Arc::clone(&self.fd);
+        self.courier.call(move || open::unlisted(fd.as_fd(), names))
     }
 
     /// Metadata of `path` itself, never of what it links to.

@@ -1,7 +1,8 @@
 //! How something is opened: below a directory, never through a link, never a device or a FIFO by mistake, and so that
 //! nothing changes by it.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -79,6 +80,29 @@ pub(super) fn list(folder: BorrowedFd<'_>, name: &CString) -> Result<Vec<DirEntr
         }
     }
     Ok(entries)
+}
+
+/// Those of `names` that are the same file before and after a listing of `folder` that does not have them.
+pub(super) fn unlisted(
+    folder: BorrowedFd<'_>,
+    names: Vec<OsString>,
+) -> Result<Vec<OsString>, HostError> {
+    let identity = |name: &OsString| {
+        let name = CString::new(name.as_bytes()).ok()?;
+        let stat = sys::stat(folder, &name, false).ok()?;
+        Some((stat.major, stat.minor, stat.inode))
+    };
+    let there = names.into_iter();
+    let there = there.filter_map(|name| Some((identity(&name)?, name)));
+    let mut left: BTreeMap<OsString, _> = there.map(|(identity, name)| (name, identity)).collect();
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    for entry in Dir::from_fd(open_listing(folder, &CString::default())?)?.iter() {
+        left.remove(OsStr::from_bytes(entry?.file_name().to_bytes()));
+    }
+    left.retain(|name, before| identity(name) == Some(*before));
+    Ok(left.into_keys().collect())
 }
 
 /// Opens so that the access time stays, where the system allows it: only owners and CAP_FOWNER may ask for it.

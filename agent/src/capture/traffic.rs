@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use serde::Serialize;
 
-use super::sockets::namespaces::{self, visit};
+use super::sockets::namespaces;
 use super::sockets::netlink::Channel;
 use super::sockets::{self, Attributes, Reader, text_of, u32_of};
-use super::{Artifact, CaptureError, Sink, Spec, Volatility};
+use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
 use crate::host::Host;
 
 /// Control of traffic.
@@ -84,36 +84,21 @@ impl Artifact for Traffic {
                 "a recorded tree has no traffic control".to_owned(),
             ));
         }
-        let (mut all, _) = namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
-        all.extend(namespaces::kept(host, &sockets::owners(host), &all));
-        for namespace in &all {
-            sink.check()?;
-            let Some(open) = namespaces::open(host, namespace) else {
-                sink.gone();
-                continue;
-            };
-            if let Some(why) = open.refused {
-                sockets::lost_namespace(&why, sink);
-                continue;
+        let (all, _) = namespaces::all(host).map_err(CaptureError::host("/proc"))?;
+        let record = |netns, (found, failures): Answer, sink: &mut Sink<'_>| {
+            for mut control in found {
+                control.netns = netns;
+                tell(&control, sink)?;
             }
-            match visit(open.fd, ask) {
-                Ok((found, failures)) => {
-                    for mut control in found {
-                        control.netns = namespace.inode;
-                        tell(&control, sink)?;
-                    }
-                    for (what, why) in failures {
-                        sink.loss(&format!("{}:{what}", sockets::loss(&why)));
-                    }
-                }
-                Err(why) => sockets::lost_namespace(&why, sink),
-            }
-        }
+            sockets::lost_answers(&failures, sink);
+            Ok(())
+        };
+        sockets::each_namespace(host, &all, sink, |_| ask, record)?;
         Ok(())
     }
 }
 
-fn tell(control: &Control, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
+fn tell(control: &Control, sink: &mut Sink<'_>) -> Result<(), Halt> {
     sink.record("network/traffic", control)?;
     // A filter with number 0 only heads the chain of those that do something.
     if control.of == "filter" && control.kind == "bpf" && control.handle != "0:0" {

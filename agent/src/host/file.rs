@@ -50,12 +50,9 @@ impl Small {
             .ok()
             .filter(|size| (1..=SMALL).contains(size))?;
         let mut content = vec![0; most];
-        let mut filled = 0;
-        while let Some(room) = content.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match pread(fd, room, i64::try_from(filled).ok()?).ok()? {
-                0 => break,
-                got => filled += got,
-            }
+        let (filled, error) = fill(fd, &mut content, 0);
+        if error.is_some() {
+            return None;
         }
         content.truncate(filled);
         Some(Self {
@@ -201,19 +198,13 @@ impl HostFile {
         let fd = Arc::clone(&self.fd);
         self.courier.call(move || {
             bytes.resize(want, 0);
-            let mut filled = 0;
-            while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
-                let at = i64::try_from(offset + filled as u64).unwrap_or(i64::MAX);
-                match pread(&*fd, room, at) {
-                    Ok(0) => break,
-                    Ok(got) => filled += got,
-                    Err(Errno::EINTR) => {}
-                    Err(_) if filled > 0 => break,
-                    Err(errno) => return Err(errno.into()),
+            match fill(&fd, &mut bytes, offset) {
+                (0, Some(errno)) => Err(errno.into()),
+                (filled, _) => {
+                    bytes.truncate(filled);
+                    Ok(bytes)
                 }
             }
-            bytes.truncate(filled);
-            Ok(bytes)
         })
     }
 
@@ -294,6 +285,21 @@ impl HostFile {
             Ok(buffer)
         })
     }
+}
+
+/// Fills `bytes` from `offset`, up to the end of the file or an error: how many there are, and the error.
+fn fill(fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> (usize, Option<Errno>) {
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        let at = i64::try_from(offset + filled as u64).unwrap_or(i64::MAX);
+        match pread(fd, room, at) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return (filled, Some(errno)),
+        }
+    }
+    (filled, None)
 }
 
 /// Up to `cap` bytes, in memory that is not larger than it has to be: thousands of small files are held at once.

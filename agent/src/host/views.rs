@@ -72,17 +72,9 @@ impl Host {
 
     /// Whether `view` is mounted somewhere in our mount namespace.
     pub fn mounted(&self, view: View) -> bool {
-        let own = self
-            .own()
-            .and_then(|own| own.read("mountinfo", super::SMALL));
-        let bytes = own.map(|content| content.bytes).unwrap_or_default();
-        let kind = |line: &[u8]| {
-            let mut fields = line.split(|byte| *byte == b' ');
-            fields.by_ref().find(|field| *field == b"-")?;
-            fields.next().map(<[u8]>::to_vec)
-        };
-        let mut kinds = bytes.split(|byte| *byte == b'\n').filter_map(kind);
-        kinds.any(|kind| kind == view.kind().to_bytes())
+        let kind = view.kind().to_bytes();
+        let mounts = self.mounts();
+        mounts.iter().any(|mount| mount.kind.as_bytes() == kind)
     }
 }
 

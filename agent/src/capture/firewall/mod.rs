@@ -15,9 +15,9 @@ pub mod tree;
 pub use connections::connection;
 pub use entries::{Layout, rules};
 
-use super::sockets::namespaces::{self, Namespace, visit};
+use super::sockets::namespaces;
 use super::sockets::{self, Modules};
-use super::{Artifact, CaptureError, Halt, Sink, Spec, Volatility};
+use super::{Artifact, CaptureError, Sink, Spec, Volatility};
 use crate::host::{Folder, Host};
 
 /// Rules of the firewall.
@@ -49,8 +49,7 @@ impl Artifact for Firewall {
         }
         let modules = Modules::read(host);
         let missing = modules.missing(host, nftables::MODULES);
-        let (mut all, _) = namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
-        all.extend(namespaces::kept(host, &sockets::owners(host), &all));
+        let (all, _) = namespaces::all(host).map_err(CaptureError::host("/proc"))?;
         let own = host.own().ok();
         let is_there = missing.is_none();
         let rules = |texts: Option<Folder>| {
@@ -64,29 +63,29 @@ impl Artifact for Firewall {
                 (nftables, legacy::ask(texts.as_ref()))
             }
         };
-        each(
+        sockets::each_namespace(
             host,
             &all,
             sink,
             rules,
             |netns, (nftables, legacy), sink| {
-                nftables::records(netns, nftables, sink)?;
-                legacy::records(netns, legacy, sink)?;
-                lost(&nftables.failures, sink);
-                lost(&legacy.failures, sink);
+                nftables::records(netns, &nftables, sink)?;
+                legacy::records(netns, &legacy, sink)?;
+                sockets::lost_answers(&nftables.failures, sink);
+                sockets::lost_answers(&legacy.failures, sink);
                 Ok(())
             },
         )?;
         // After all rules: there may be any number of connections.
         if modules.missing(host, connections::MODULES).is_none() {
-            each(
+            sockets::each_namespace(
                 host,
                 &all,
                 sink,
                 |_| connections::ask,
                 |netns, answer, sink| {
-                    connections::records(netns, answer, sink)?;
-                    lost(&answer.failures, sink);
+                    connections::records(netns, &answer, sink)?;
+                    sockets::lost_answers(&answer.failures, sink);
                     Ok(())
                 },
             )?;
@@ -98,38 +97,6 @@ impl Artifact for Firewall {
             ))),
             _ => Ok(()),
         }
-    }
-}
-
-/// Asks inside of each namespace, with the texts of a process in it, and records the answer.
-fn each<T: Send + 'static, A: FnOnce() -> T + Send + 'static>(
-    host: &Host,
-    all: &[Namespace],
-    sink: &mut Sink<'_>,
-    ask: impl Fn(Option<Folder>) -> A,
-    record: impl Fn(u64, &T, &mut Sink<'_>) -> Result<(), Halt>,
-) -> Result<(), Halt> {
-    for namespace in all {
-        sink.check()?;
-        let Some(open) = namespaces::open(host, namespace) else {
-            sink.gone();
-            continue;
-        };
-        if let Some(why) = open.refused {
-            sockets::lost_namespace(&why, sink);
-            continue;
-        }
-        match visit(open.fd, ask(open.texts)) {
-            Ok(answer) => record(namespace.inode, &answer, sink)?,
-            Err(why) => sockets::lost_namespace(&why, sink),
-        }
-    }
-    Ok(())
-}
-
-fn lost(failures: &Failures, sink: &mut Sink<'_>) {
-    for (what, why) in failures {
-        sink.loss(&format!("{}:{what}", sockets::loss(why)));
     }
 }
 

@@ -72,12 +72,10 @@ impl Artifact for Network {
     }
 
     fn capture(&self, host: &Host, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
-        let (mut all, unseen) =
-            namespaces::of_processes(host).map_err(CaptureError::host("/proc"))?;
+        let (all, unseen) = namespaces::all(host).map_err(CaptureError::host("/proc"))?;
         if let Some(error) = unseen {
             sink.loss(&format!("{}:namespaces", sockets::loss(&error)));
         }
-        all.extend(namespaces::kept(host, &sockets::owners(host), &all));
         for namespace in &all {
             sink.check()?;
             let Some(found) = look(host, namespace) else {
@@ -146,9 +144,7 @@ fn records(state: &State, sink: &mut Sink<'_>) -> Result<(), Halt> {
         .neighbours
         .iter()
         .try_for_each(|record| sink.record("network/neighbours", record))?;
-    for (what, why) in &state.failures {
-        sink.loss(&format!("{}:{what}", sockets::loss(why)));
-    }
+    sockets::lost_answers(&state.failures, sink);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::model::{Handle, Owner, Scan};
+use super::namespaces::{self, Namespace};
 use super::record::{Holder, NamespaceRecord, SocketRecord};
 use super::scan::{MAX_TEXT, scan};
 use crate::capture::users::Users;
@@ -165,6 +166,42 @@ pub(crate) fn lost_namespace(why: &str, sink: &mut Sink<'_>) {
     match why {
         "ESRCH" | "ENOENT" => sink.gone(),
         why => sink.loss(&format!("{}:namespace", loss(why))),
+    }
+}
+
+/// Asks inside of each namespace, with the texts of a process in it, and records the answer.
+///
+/// # Errors
+/// When the artifact has to end.
+pub(crate) fn each_namespace<T: Send + 'static, A: FnOnce() -> T + Send + 'static>(
+    host: &Host,
+    all: &[Namespace],
+    sink: &mut Sink<'_>,
+    ask: impl Fn(Option<Folder>) -> A,
+    record: impl Fn(u64, T, &mut Sink<'_>) -> Result<(), Halt>,
+) -> Result<(), Halt> {
+    for namespace in all {
+        sink.check()?;
+        let Some(open) = namespaces::open(host, namespace) else {
+            sink.gone();
+            continue;
+        };
+        if let Some(why) = open.refused {
+            lost_namespace(&why, sink);
+            continue;
+        }
+        match namespaces::visit(open.fd, ask(open.texts)) {
+            Ok(answer) => record(namespace.inode, answer, sink)?,
+            Err(why) => lost_namespace(&why, sink),
+        }
+    }
+    Ok(())
+}
+
+/// Counts what could not be asked for in a namespace, each with its reason.
+pub(crate) fn lost_answers(failures: &[(&'static str, String)], sink: &mut Sink<'_>) {
+    for (what, why) in failures {
+        sink.loss(&format!("{}:{what}", loss(why)));
     }
 }
 

@@ -17,7 +17,7 @@ mod scan;
 pub mod text;
 
 pub use artifact::Sockets;
-pub(crate) use artifact::{loss, losses, lost_namespace, texts};
+pub(crate) use artifact::{each_namespace, loss, losses, lost_answers, lost_namespace, texts};
 pub use bytes::{Attributes, Reader};
 pub(crate) use bytes::{text_of, u32_of};
 pub use model::{

@@ -76,6 +76,16 @@ pub fn of_processes(host: &Host) -> Result<(Vec<Namespace>, Option<String>), Hos
     Ok((namespaces, unseen))
 }
 
+/// All of them, our own first; and why some could not be seen, if so.
+///
+/// # Errors
+/// When `/proc` can not be listed.
+pub fn all(host: &Host) -> Result<(Vec<Namespace>, Option<String>), HostError> {
+    let (mut all, unseen) = of_processes(host)?;
+    all.extend(kept(host, &super::owners(host), &all));
+    Ok((all, unseen))
+}
+
 /// The namespaces that no process lives in but that something else keeps: a thread, a descriptor, a mount.
 pub fn kept(host: &Host, owners: &Owners, known: &[Namespace]) -> Vec<Namespace> {
     let threads = of_threads(host);

@@ -484,7 +484,7 @@ fn a_mapping_that_a_program_never_answers_for_is_not_touched() {
     }
     let ground = tempfile::tempdir().unwrap();
     // Unmounted, so that no mount table tells of it; one of its files is deleted, which makes it one to be recovered.
-    let plant = Plant::start("anonymous,fuse", ground.path());
+    let plant = Plant::start("anonymous,memfd,fuse", ground.path());
     let pid = plant.pid();
     let got = collected(&[
         "--include",
@@ -501,6 +501,7 @@ fn a_mapping_that_a_program_never_answers_for_is_not_touched() {
     assert_eq!(got.manifest["impact"]["abandoned_reads"], 0);
     let recovered = collection::artifact(&got.manifest, "recovered");
     assert_eq!(recovered["outcome"], "partial", "{recovered}");
+    assert!(recovered["losses"]["skipped"].as_u64() >= Some(2), "{recovered}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl From<[u8; 32]> for Digest {
 }
 
 /// A digest under way.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {

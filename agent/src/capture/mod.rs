@@ -176,8 +176,11 @@ pub enum CaptureError {
 
 impl CaptureError {
     /// For `map_err`: the host did not answer for `what`.
-    pub fn host(what: &str) -> impl FnOnce(HostError) -> Self {
+    pub fn host(what: &str) -> impl Fn(HostError) -> Self + use<> {
         let what = what.to_owned();
-        move |source| Self::Host { what, source }
+        move |source| Self::Host {
+            what: what.clone(),
+            source,
+        }
     }
 }

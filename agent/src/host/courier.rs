@@ -4,7 +4,7 @@
 //! cancelled. The courier waits for the answer until the deadline, then leaves the thread behind and starts another.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -20,9 +20,10 @@ const STACK: usize = 256 << 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Runs calls on a disposable thread, each with a deadline.
+/// Runs calls on disposable threads, each with a deadline.
 pub struct Courier {
-    worker: Mutex<Option<Sender<Job>>>,
+    /// Threads that wait for a call.
+    idle: Mutex<Vec<Sender<Job>>>,
     /// Calls that were given up, ever, and those of them that have not returned since.
     abandoned: AtomicU32,
     stuck: Arc<AtomicU32>,
@@ -44,7 +45,7 @@ impl Courier {
     /// A courier that waits `deadline` for each call.
     pub fn with_deadline(deadline: Duration) -> Self {
         Self {
-            worker: Mutex::new(None),
+            idle: Mutex::default(),
             abandoned: AtomicU32::new(0),
             stuck: Arc::default(),
             deadline,
@@ -64,10 +65,20 @@ impl Courier {
         &self,
         job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
     ) -> Result<T, HostError> {
+        self.ask(job)?.answer()
+    }
+
+    /// Has `job` done while the caller goes on.
+    ///
+    /// # Errors
+    /// [`HostError::Stuck`] after too many calls that were given up.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+    ) -> Result<Asked<'_, T>, HostError> {
         if self.stuck.load(Ordering::Relaxed) >= MAX_ABANDONED {
             return Err(HostError::Stuck);
         }
-        let mut worker = self.worker.lock().map_err(|_| HostError::Stuck)?;
         let (reply, answer) = mpsc::sync_channel(1);
         let stuck = Arc::clone(&self.stuck);
         let job: Job = Box::new(move || {
@@ -76,14 +87,25 @@ impl Courier {
                 stuck.fetch_sub(1, Ordering::Relaxed);
             }
         });
-        let sender = match worker.take() {
-            Some(sender) => sender,
-            None => start()?,
-        };
-        sender.send(job).map_err(|_| HostError::Stuck)?;
+        let idle = self.idle.lock().map_err(|_| HostError::Stuck)?.pop();
+        let worker = idle.map_or_else(start, Ok)?;
+        worker.send(job).map_err(|_| HostError::Stuck)?;
+        Ok(Asked {
+            courier: self,
+            pending: Some((worker, answer)),
+        })
+    }
+
+    fn wait<T>(
+        &self,
+        worker: Sender<Job>,
+        answer: &Receiver<Result<T, HostError>>,
+    ) -> Result<T, HostError> {
         match answer.recv_timeout(self.deadline) {
             Ok(result) => {
-                *worker = Some(sender);
+                if let Ok(mut idle) = self.idle.lock() {
+                    idle.push(worker);
+                }
                 result
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -92,6 +114,31 @@ impl Courier {
                 Err(HostError::TimedOut)
             }
             Err(RecvTimeoutError::Disconnected) => Err(HostError::Stuck),
+        }
+    }
+}
+
+/// A call under way. Whoever drops it waits for its answer, or gives the thread up, all the same.
+pub struct Asked<'c, T> {
+    courier: &'c Courier,
+    pending: Option<(Sender<Job>, Receiver<Result<T, HostError>>)>,
+}
+
+impl<T> Asked<'_, T> {
+    /// The answer, when it comes in time from now.
+    ///
+    /// # Errors
+    /// As [`Courier::call`].
+    pub fn answer(mut self) -> Result<T, HostError> {
+        let (worker, answer) = self.pending.take().ok_or(HostError::Stuck)?;
+        self.courier.wait(worker, &answer)
+    }
+}
+
+impl<T> Drop for Asked<'_, T> {
+    fn drop(&mut self) {
+        if let Some((worker, answer)) = self.pending.take() {
+            let _ = self.courier.wait(worker, &answer);
         }
     }
 }

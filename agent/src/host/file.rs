@@ -9,7 +9,7 @@ use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek, read};
 
 use super::open::SYSFS_MAGIC;
-use super::{Courier, Foreign, HostError, Stat, sys};
+use super::{Asked, Courier, Foreign, HostError, Stat, sys};
 
 /// Size of the pieces, in bytes.
 pub(crate) const PIECE: usize = 1 << 20;
@@ -189,14 +189,22 @@ impl HostFile {
     ///
     /// # Errors
     /// As the kernel says of the first byte: what came before an error is an answer.
-    pub fn read_at(
+    pub fn read_at(&self, offset: u64, want: usize, bytes: Vec<u8>) -> Result<Vec<u8>, HostError> {
+        self.ask_at(offset, want, bytes)?.answer()
+    }
+
+    /// As [`HostFile::read_at`], while the caller goes on.
+    ///
+    /// # Errors
+    /// As [`Courier::ask`].
+    pub fn ask_at(
         &self,
         offset: u64,
         want: usize,
         mut bytes: Vec<u8>,
-    ) -> Result<Vec<u8>, HostError> {
+    ) -> Result<Asked<'_, Vec<u8>>, HostError> {
         let fd = Arc::clone(&self.fd);
-        self.courier.call(move || {
+        self.courier.ask(move || {
             bytes.resize(want, 0);
             match fill(&fd, &mut bytes, offset) {
                 (0, Some(errno)) => Err(errno.into()),

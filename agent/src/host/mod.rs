@@ -21,7 +21,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use courier::Courier;
+pub use courier::{Asked, Courier};
 pub use error::HostError;
 pub use file::{HostFile, Refused};
 pub use folder::{Content, DirEntry, Each, Folder};

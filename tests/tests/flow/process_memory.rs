@@ -501,7 +501,10 @@ fn a_mapping_that_a_program_never_answers_for_is_not_touched() {
     assert_eq!(got.manifest["impact"]["abandoned_reads"], 0);
     let recovered = collection::artifact(&got.manifest, "recovered");
     assert_eq!(recovered["outcome"], "partial", "{recovered}");
-    assert!(recovered["losses"]["skipped"].as_u64() >= Some(2), "{recovered}");
+    assert!(
+        recovered["losses"]["skipped"].as_u64() >= Some(2),
+        "{recovered}"
+    );
 }
 
 #[test]

@@ -13,13 +13,15 @@ mod prospect;
 pub mod risks;
 mod zeros;
 
-use evidence::lime::Range;
 use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use evidence::lime::Range;
 
 use super::{Artifact, CaptureError, Sink, Spec, Volatility};
 use crate::host::{Host, HostError, SMALL, trim_heap};
 use image::Image;
-use physical::{Hole, OpenError, Physical};
+use physical::{OpenError, Physical};
 pub use prospect::{Prospect, WayProspect};
 
 /// Which ways may be tried.
@@ -51,6 +53,8 @@ pub struct Memory {
     plan: Plan,
 }
 
+/// Pieces that are read at the same time: free memory is read more slowly than it is compressed.
+const READS: usize = 2;
 /// Pieces in a row that may not come in time.
 const MAX_LATE: u32 = 3;
 
@@ -285,40 +289,45 @@ fn file(
     read.map(Ok)
 }
 
-/// Reads one range into the image.
+/// Reads one range into the image. While a piece goes into it, the next ones are being read.
 fn read_range(
     physical: &Physical,
     source: &str,
     range: Range,
     image: &mut Image<'_, '_>,
 ) -> Result<(), CaptureError> {
+    let failed = CaptureError::host(source);
     image.start(range)?;
-    let mut buffer = image.write(range.header().to_vec())?;
-    let (mut address, mut holes, mut late) = (range.first(), Vec::new(), 0);
-    while address <= range.last() {
-        let left = range.last() - address + 1;
-        let want = physical::piece(left);
-        let bytes = match physical.read(address, want, buffer, &mut holes) {
+    let mut spare = vec![image.write(range.header().to_vec())?];
+    let (mut asked, mut holes, mut late) = (VecDeque::new(), Vec::new(), 0);
+    let (mut address, mut left) = (range.first(), range.len());
+    loop {
+        while left > 0 && asked.len() < READS {
+            let want = physical::piece(left);
+            let piece = physical.ask(address, want, spare.pop().unwrap_or_default());
+            asked.push_back(piece.map_err(&failed)?);
+            (address, left) = (address.wrapping_add(want as u64), left - want as u64);
+        }
+        let Some(piece) = asked.pop_front() else {
+            return Ok(());
+        };
+        let hole = piece.as_hole();
+        let bytes = match piece.answer(&mut holes) {
             // A busy host may keep us waiting for one piece; one that never answers again is given up.
             Err(HostError::TimedOut) if late < MAX_LATE => {
                 late += 1;
-                holes.push(Hole {
-                    address,
-                    bytes: want as u64,
-                });
-                vec![0; want]
+                holes.push(hole);
+                vec![0; physical::piece(hole.bytes)]
             }
             read => {
                 late = 0;
-                read.map_err(CaptureError::host(source))?
+                read.map_err(&failed)?
             }
         };
         holes.drain(..).for_each(|hole| image.hole(hole));
         image.content(&bytes);
-        address += bytes.len() as u64;
-        buffer = image.write(bytes)?;
+        spare.push(image.write(bytes)?);
     }
-    Ok(())
 }
 
 /// Why a file of the kernel's can not be read, with what explains it.

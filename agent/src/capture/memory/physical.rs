@@ -5,7 +5,7 @@ use evidence::lime::Range;
 use nix::errno::Errno;
 
 use super::kcore::{HEAD_BYTES, KcoreError, Layout};
-use crate::host::{Host, HostError, HostFile};
+use crate::host::{Asked, Host, HostError, HostFile};
 
 /// Bytes of a page: the unit in which memory is given up.
 pub const PAGE: u64 = 4096;
@@ -107,29 +107,35 @@ impl Physical {
         buffer: Vec<u8>,
         holes: &mut Vec<Hole>,
     ) -> Result<Vec<u8>, HostError> {
+        self.ask(address, want, buffer)?.answer(holes)
+    }
+
+    /// As [`Physical::read`], while the caller goes on.
+    ///
+    /// # Errors
+    /// When nothing more can be read at all.
+    pub fn ask(
+        &self,
+        address: u64,
+        want: usize,
+        buffer: Vec<u8>,
+    ) -> Result<AskedPiece<'_>, HostError> {
         let place = self
             .layout
             .as_ref()
             .and_then(|layout| layout.locate(address));
-        let mut bytes = match place {
+        let whole = match place {
             Some((offset, follow)) if follow >= want as u64 => {
-                or_nothing(self.file.read_at(offset, want, buffer))?
+                Some(self.file.ask_at(offset, want, buffer)?)
             }
-            _ => Vec::with_capacity(want),
+            _ => None,
         };
-        while bytes.len() < want {
-            let at = address + bytes.len() as u64;
-            let to_page = usize::try_from(PAGE - at % PAGE).unwrap_or(want);
-            let now = to_page.min(want - bytes.len());
-            let piece = self.page(at, now)?;
-            let short = now - piece.len();
-            bytes.extend_from_slice(&piece);
-            if short > 0 {
-                bytes.resize(bytes.len() + short, 0);
-                tell(holes, at + piece.len() as u64, short as u64);
-            }
-        }
-        Ok(bytes)
+        Ok(AskedPiece {
+            physical: self,
+            address,
+            want,
+            whole,
+        })
     }
 
     /// Up to `want` bytes within one page.
@@ -143,6 +149,49 @@ impl Physical {
         };
         let want = want.min(usize::try_from(follow).unwrap_or(want));
         or_nothing(self.file.read_at(offset, want, Vec::new()))
+    }
+}
+
+/// A piece of memory that is being read.
+pub struct AskedPiece<'p> {
+    physical: &'p Physical,
+    address: u64,
+    want: usize,
+    /// Where the file has all of it in one place; what it does not have is read page by page.
+    whole: Option<Asked<'p, Vec<u8>>>,
+}
+
+impl AskedPiece<'_> {
+    /// What is missing when there is no answer.
+    pub fn as_hole(&self) -> Hole {
+        Hole {
+            address: self.address,
+            bytes: self.want as u64,
+        }
+    }
+
+    /// All of its bytes; what could not be read is zeros, and added to `holes`.
+    ///
+    /// # Errors
+    /// When nothing more can be read at all.
+    pub fn answer(self, holes: &mut Vec<Hole>) -> Result<Vec<u8>, HostError> {
+        let mut bytes = match self.whole {
+            Some(asked) => or_nothing(asked.answer())?,
+            None => Vec::with_capacity(self.want),
+        };
+        while bytes.len() < self.want {
+            let at = self.address + bytes.len() as u64;
+            let to_page = usize::try_from(PAGE - at % PAGE).unwrap_or(self.want);
+            let now = to_page.min(self.want - bytes.len());
+            let piece = self.physical.page(at, now)?;
+            let short = now - piece.len();
+            bytes.extend_from_slice(&piece);
+            if short > 0 {
+                bytes.resize(bytes.len() + short, 0);
+                tell(holes, at + piece.len() as u64, short as u64);
+            }
+        }
+        Ok(bytes)
     }
 }
 

@@ -68,6 +68,8 @@ fn main() {
         .memory(MEBIBYTES)
         .disk(MEBIBYTES)
         .patience(std::time::Duration::from_secs(1800))
+        // Each finds the same memory, not what the one before it left there.
+        .policy("init_on_free=1")
         .program("exhibit-agent", Agent::built().unwrap().program())
         .program("guest", Path::new(env!("CARGO_BIN_EXE_guest")))
         .program("avml", &avml());

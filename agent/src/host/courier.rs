@@ -19,6 +19,7 @@ const MAX_ABANDONED: u32 = 64;
 const STACK: usize = 256 << 10;
 
 type Job = Box<dyn FnOnce() + Send>;
+type Answer<T> = Receiver<Result<T, HostError>>;
 
 /// Runs calls on disposable threads, each with a deadline.
 pub struct Courier {
@@ -96,11 +97,7 @@ impl Courier {
         })
     }
 
-    fn wait<T>(
-        &self,
-        worker: Sender<Job>,
-        answer: &Receiver<Result<T, HostError>>,
-    ) -> Result<T, HostError> {
+    fn wait<T>(&self, worker: Sender<Job>, answer: &Answer<T>) -> Result<T, HostError> {
         match answer.recv_timeout(self.deadline) {
             Ok(result) => {
                 if let Ok(mut idle) = self.idle.lock() {
@@ -121,7 +118,7 @@ impl Courier {
 /// A call under way. Whoever drops it waits for its answer, or gives the thread up, all the same.
 pub struct Asked<'c, T> {
     courier: &'c Courier,
-    pending: Option<(Sender<Job>, Receiver<Result<T, HostError>>)>,
+    pending: Option<(Sender<Job>, Answer<T>)>,
 }
 
 impl<T> Asked<'_, T> {

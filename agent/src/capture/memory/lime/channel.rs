@@ -132,17 +132,23 @@ impl Channel {
 
 fn connect(port: u16) -> Option<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(POLL_MS.into())).ok()
+    let socket =
+        TcpStream::connect_timeout(&address, Duration::from_millis(POLL_MS.into())).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
 }
 
+/// Reads what is there, and waits for it only when there is nothing.
 fn read_some(fd: BorrowedFd<'_>, room: &mut [u8]) -> Result<Heard, Errno> {
-    let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::from(POLL_MS)) {
-        Ok(0) | Err(Errno::EINTR) => return Ok(Heard::Nothing),
-        Ok(_) => {}
-        Err(errno) => return Err(errno),
+    let mut read = nix::unistd::read(fd, &mut *room);
+    if read == Err(Errno::EAGAIN) {
+        let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
+        read = match poll(&mut polled, PollTimeout::from(POLL_MS)) {
+            Ok(_) => nix::unistd::read(fd, room),
+            Err(errno) => Err(errno),
+        };
     }
-    match nix::unistd::read(fd, room) {
+    match read {
         Ok(0) => Ok(Heard::End),
         Ok(got) => Ok(Heard::Bytes(got)),
         Err(Errno::EINTR | Errno::EAGAIN) => Ok(Heard::Nothing),

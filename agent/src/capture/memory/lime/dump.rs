@@ -64,30 +64,32 @@ impl<'d, 'a, 'b> Dump<'d, 'a, 'b> {
         end
     }
 
+    /// The clock is asked once for a piece, not for each page that LiME writes.
     fn read_all(&mut self, channel: &mut Channel, loading: &Loading<'_>) -> End {
-        let mut heard = Instant::now();
+        let mut silent: Option<Instant> = None;
         loop {
-            if let Err(halt) = self.image.sink().check() {
-                return End::Halted(halt);
-            }
             // Asked before reading: what it wrote until then is there to be read.
             let over = loading.is_over();
             match channel.read(self.buffer.get_mut(self.filled..).unwrap_or_default()) {
                 Ok(Heard::Bytes(got)) => {
-                    (self.filled, heard) = (self.filled + got, Instant::now());
-                    if self.filled == PIECE
-                        && let Err(end) = self.take()
-                    {
+                    (self.filled, silent) = (self.filled + got, None);
+                    if self.filled < PIECE {
+                        continue;
+                    }
+                    if let Err(end) = self.take() {
                         return end;
                     }
                 }
                 Ok(Heard::End) => return End::Closed,
                 Ok(Heard::Nothing) if over => return End::Closed,
-                Ok(Heard::Nothing) if heard.elapsed() >= SILENCE => {
+                Ok(Heard::Nothing) if silent.is_some_and(|since| since.elapsed() >= SILENCE) => {
                     return End::Failed(LimeFailure::Silent);
                 }
-                Ok(Heard::Nothing) => {}
+                Ok(Heard::Nothing) => drop(silent.get_or_insert_with(Instant::now)),
                 Err(errno) => return End::Failed(LimeFailure::Read(errno)),
+            }
+            if let Err(halt) = self.image.sink().check() {
+                return End::Halted(halt);
             }
         }
     }

@@ -110,6 +110,7 @@ pub fn agent_members(
 /// The manifest of the run.
 pub(crate) fn manifest(
     run: &Run<'_>,
+    tool: Tool,
     artifacts: Vec<ArtifactReport>,
     end: &BundleEnd,
     shipped: &Shipped,
@@ -139,7 +140,7 @@ pub(crate) fn manifest(
             profile: Some(options.capture.profile.name.clone()),
             sensitive: options.capture.policies.words(),
         },
-        tool: tool(host),
+        tool,
         host: host_facts(host),
         clock: clock(run.started, readiness),
         streams: end.pack.streams.clone(),
@@ -192,7 +193,7 @@ fn reasons(artifacts: &[ArtifactReport], shipped: &Shipped, interrupted: bool) -
 }
 
 /// The program, with the hash of its own file, read through the kernel's link to it.
-fn tool(host: &Host) -> Tool {
+pub(crate) fn tool(host: &Host) -> Tool {
     let own = host.itself().and_then(|own| own.open_magic("exe"));
     let sha256 = own.ok().and_then(|mut file| {
         let mut hasher = Hasher::default();

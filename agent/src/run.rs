@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use evidence::manifest::{ArtifactReport, Manifest, Outcome};
+use evidence::manifest::{ArtifactReport, Manifest, Outcome, Tool};
 use evidence::{Chain, Exit, Prefix, Receipt, keys, segment};
 
 use crate::bundle::{self, BundleEnd, Writer};
@@ -136,12 +137,16 @@ pub fn run(
     bundle.flush()?;
     queue.first()?;
 
-    let reports = capture(&run, &mut bundle, &queue, show);
+    let (reports, tool) = thread::scope(|scope| {
+        let tool = scope.spawn(|| report::tool(host));
+        (capture(&run, &mut bundle, &queue, show), tool.join())
+    });
+    let tool = tool.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     show(Event::Closing);
     report::agent_members(options, &reports, &mut bundle)?;
     let end = bundle.finish()?;
     let drained = queue.drain();
-    let receipt = seal(&run, reports, &end, &drained)?;
+    let receipt = seal(&run, tool, reports, &end, &drained)?;
     let shipped = drained.shipped();
     shipped
         .failure
@@ -203,6 +208,7 @@ fn left_out(options: &Options, artifact: &dyn Artifact) -> Option<Cow<'static, s
 /// Fixes the chain and every outcome, and stores the manifest last.
 fn seal(
     run: &Run<'_>,
+    tool: Tool,
     reports: Vec<ArtifactReport>,
     end: &BundleEnd,
     drained: &Drained,
@@ -219,7 +225,7 @@ fn seal(
     ));
     let mut shipped = drained.shipped();
     shipped.objects.push(chain);
-    let manifest = report::manifest(run, reports, end, &shipped);
+    let manifest = report::manifest(run, tool, reports, end, &shipped);
     let manifest_object = Object::new(keys::MANIFEST, manifest.to_bytes()?);
     let manifest_stored = put(&manifest_object);
     let last = drained.shipped();

@@ -8,10 +8,13 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a bench that can not be set up has nothing to measure"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +24,13 @@ use exhibit_tests::rig::vm::{Guest, Kernel, Modules};
 
 const MEBIBYTES: u32 = 1024;
 const AVML: &str = "0.20.0";
+const NAMES: [&str; 5] = [
+    "kcore_discarded",
+    "kcore_collected",
+    "avml_compressed",
+    "lime_discarded",
+    "lime_collected",
+];
 
 /// Each line of `times` is a name, a round, and the time since boot before and after.
 const SCRIPT: &str = "
@@ -48,7 +58,7 @@ const SCRIPT: &str = "
         rmmod lime
         rm /tmp/pipe
     }
-    for round in 1 2; do
+    for round in 1 2 3 4 5; do
         timed kcore_discarded guest kcore
         timed kcore_collected collect kcore
         timed avml_compressed avml acquire --source /proc/kcore --compress /disk/avml.lime
@@ -81,20 +91,21 @@ fn main() {
     let ended = guest.run(&script).unwrap().well();
     let failed = std::fs::read_to_string(ended.path("failed")).unwrap_or_default();
     assert_eq!(failed, "", "{ended}");
-    let times = ended.text("times");
-    print!("{times}");
-    for name in [
-        "kcore_discarded",
-        "kcore_collected",
-        "avml_compressed",
-        "lime_discarded",
-        "lime_collected",
-    ] {
-        let best = best(&times, name);
+    let times = Times::parse(&ended.text("times"));
+    for name in NAMES {
+        let (best, median) = (times.of(name)[0], median(times.of(name)));
         println!(
-            "{name:<16} {best:6.2} s at best, {:6.1} MiB/s",
-            f64::from(MEBIBYTES) / best
+            "{name:<16} {best:6.2} s at best, {median:6.2} s and {:6.1} MiB/s in the median",
+            f64::from(MEBIBYTES) / median
         );
+    }
+    for (name, other) in [
+        ("kcore_collected", "avml_compressed"),
+        ("kcore_collected", "kcore_discarded"),
+        ("lime_collected", "lime_discarded"),
+    ] {
+        let ratio = median(times.ratios(name, other));
+        println!("{name}: {ratio:.2} times the throughput of {other} (median of the rounds)");
     }
     for way in ["kcore", "lime"] {
         println!(
@@ -104,16 +115,47 @@ fn main() {
     }
 }
 
-fn best(times: &str, name: &str) -> f64 {
-    let of = |line: &str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [found, _, before, after] = words[..] else {
-            return None;
+/// Seconds by name and round.
+struct Times(BTreeMap<(String, u32), f64>);
+
+impl Times {
+    fn parse(lines: &str) -> Self {
+        let of = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [name, round, before, after] = words[..] else {
+                panic!("{line}")
+            };
+            let number = |text: &str| text.parse::<f64>().unwrap();
+            let seconds = number(after) - number(before);
+            ((name.to_owned(), round.parse().unwrap()), seconds)
         };
-        let seconds = after.parse::<f64>().ok()? - before.parse::<f64>().ok()?;
-        (found == name).then_some(seconds)
-    };
-    times.lines().filter_map(of).fold(f64::MAX, f64::min)
+        Self(lines.lines().map(of).collect())
+    }
+
+    /// Of all rounds, the shortest first.
+    fn of(&self, name: &str) -> Vec<f64> {
+        let of_name = self.0.iter().filter(|((found, _), _)| found == name);
+        sorted(of_name.map(|(_, seconds)| *seconds).collect())
+    }
+
+    /// How many times as fast as `other` it was in each round, the lowest first.
+    fn ratios(&self, name: &str, other: &str) -> Vec<f64> {
+        let of_name = self.0.iter().filter(|((found, _), _)| found == name);
+        sorted(
+            of_name
+                .map(|((_, round), seconds)| self.0[&(other.to_owned(), *round)] / seconds)
+                .collect(),
+        )
+    }
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn median(sorted: Vec<f64>) -> f64 {
+    sorted[sorted.len() / 2]
 }
 
 /// Builds avml, unless it is there.

@@ -21,6 +21,8 @@ use evidence::segment::{Builder, Segment, TARGET_BYTES};
 
 /// Blocks for each worker: one that it packs, one that waits for it, one that waits for its turn.
 const BLOCKS: usize = 3;
+/// Blocks for the writer: one that it fills, and those that it is ahead with while a dense part is compressed.
+const AHEAD: usize = 3;
 /// Most effort for memory: the longer its capture takes, the less its pages belong together.
 const MEMORY_LEVEL: i32 = 1;
 
@@ -137,7 +139,7 @@ impl Pack {
             jobs,
             spare,
             made: 1,
-            most: BLOCKS * workers + 1,
+            most: BLOCKS * workers + AHEAD,
             assembler,
             threads,
             tar_bytes: 0,

@@ -173,6 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_are_asked_are_made_side_by_side_and_one_that_is_dropped_gives_its_thread_back() {
+        let courier = Courier::new();
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let asked = [1, 2].map(|number| {
+            let both = Arc::clone(&both);
+            let job = move || {
+                both.wait();
+                Ok((number, thread::current().id()))
+            };
+            courier.ask(job).unwrap()
+        });
+        let threads = asked.map(|asked| asked.answer().unwrap());
+        assert_eq!(threads.map(|(number, _)| number), [1, 2]);
+        drop(courier.ask(|| Ok(())).unwrap());
+        let again = courier.call(|| Ok(thread::current().id())).unwrap();
+        assert!(threads.iter().any(|(_, thread)| *thread == again));
+        assert_eq!(courier.abandoned(), 0);
+    }
+
+    #[test]
     fn after_too_many_stuck_calls_nothing_more_is_tried() {
         let courier = Courier::with_deadline(Duration::from_millis(1));
         let (hold, held) = mpsc::channel::<()>();

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use exhibit_tests::rig::agent::Agent;
 use exhibit_tests::rig::{skip_or_fail, tool};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde_json::Value;
 
 use super::collection::{artifact, manifest, members, table};
@@ -102,6 +103,36 @@ impl Machine {
         let folder = folder(to, &ended.prefix());
         (ended, folder)
     }
+}
+
+#[test]
+fn an_image_on_a_disk_is_not_kept_in_the_memory_of_the_host() {
+    let Some(fincore) = tool("fincore") else {
+        return skip_or_fail("fincore is not installed");
+    };
+    // On a disk: what is on a file system in memory stays there.
+    let to = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let on = statfs(to.path()).unwrap().filesystem_type();
+    if on == TMPFS_MAGIC {
+        return skip_or_fail("the target folder is not on a disk");
+    }
+    let machine = Machine::new();
+    let (_, folder) = machine.collect(&Agent::built().unwrap(), to.path(), &[]);
+    let segments = fs::read_dir(folder.join("memory")).unwrap();
+    let segments: Vec<PathBuf> = segments.map(|entry| entry.unwrap().path()).collect();
+    assert!(segments.len() >= 3, "{segments:?}");
+    let told = Command::new(fincore)
+        .args(["--bytes", "--noheadings", "--output", "RES"])
+        .args(&segments)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let resident: Vec<u64> = told
+        .lines()
+        .map(|line| line.trim().parse().unwrap())
+        .collect();
+    assert_eq!(resident.len(), segments.len(), "{told}");
+    assert!(resident.iter().sum::<u64>() < MIB, "{told}");
 }
 
 fn memory(agent: &Agent, arguments: &[&str]) -> Ended {

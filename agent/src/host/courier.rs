@@ -63,7 +63,7 @@ impl Courier {
     /// # Errors
     /// What the job says; [`HostError::TimedOut`]; [`HostError::Stuck`] after too many of those.
     pub fn call<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
     ) -> Result<T, HostError> {
         self.ask(job)?.answer()
@@ -74,9 +74,9 @@ impl Courier {
     /// # Errors
     /// [`HostError::Stuck`] after too many calls that were given up.
     pub fn ask<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         job: impl FnOnce() -> Result<T, HostError> + Send + 'static,
-    ) -> Result<Asked<'_, T>, HostError> {
+    ) -> Result<Asked<T>, HostError> {
         if self.stuck.load(Ordering::Relaxed) >= MAX_ABANDONED {
             return Err(HostError::Stuck);
         }
@@ -92,7 +92,7 @@ impl Courier {
         let worker = idle.map_or_else(start, Ok)?;
         worker.send(job).map_err(|_| HostError::Stuck)?;
         Ok(Asked {
-            courier: self,
+            courier: Arc::clone(self),
             pending: Some((worker, answer)),
         })
     }
@@ -116,12 +116,12 @@ impl Courier {
 }
 
 /// A call under way. Whoever drops it waits for its answer, or gives the thread up, all the same.
-pub struct Asked<'c, T> {
-    courier: &'c Courier,
+pub struct Asked<T> {
+    courier: Arc<Courier>,
     pending: Option<(Sender<Job>, Answer<T>)>,
 }
 
-impl<T> Asked<'_, T> {
+impl<T> Asked<T> {
     /// The answer, when it comes in time from now.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl<T> Asked<'_, T> {
     }
 }
 
-impl<T> Drop for Asked<'_, T> {
+impl<T> Drop for Asked<T> {
     fn drop(&mut self) {
         if let Some((worker, answer)) = self.pending.take() {
             let _ = self.courier.wait(worker, &answer);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_call_that_never_returns_costs_its_deadline_and_a_thread() {
-        let courier = Courier::with_deadline(Duration::from_millis(20));
+        let courier = Arc::new(Courier::with_deadline(Duration::from_millis(20)));
         let (hold, held) = mpsc::channel::<()>();
         let stuck = courier.call(move || held.recv().map_err(|_| HostError::Stuck));
         assert_eq!(stuck, Err(HostError::TimedOut));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn calls_that_are_asked_are_made_side_by_side_and_one_that_is_dropped_gives_its_thread_back() {
-        let courier = Courier::new();
+        let courier = Arc::new(Courier::new());
         let both = Arc::new(std::sync::Barrier::new(2));
         let asked = [1, 2].map(|number| {
             let both = Arc::clone(&both);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn after_too_many_stuck_calls_nothing_more_is_tried() {
-        let courier = Courier::with_deadline(Duration::from_millis(1));
+        let courier = Arc::new(Courier::with_deadline(Duration::from_millis(1)));
         let (hold, held) = mpsc::channel::<()>();
         let held = std::sync::Arc::new(Mutex::new(held));
         for _ in 0..MAX_ABANDONED {

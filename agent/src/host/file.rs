@@ -202,7 +202,7 @@ impl HostFile {
         offset: u64,
         want: usize,
         mut bytes: Vec<u8>,
-    ) -> Result<Asked<'_, Vec<u8>>, HostError> {
+    ) -> Result<Asked<Vec<u8>>, HostError> {
         let fd = Arc::clone(&self.fd);
         self.courier.ask(move || {
             bytes.resize(want, 0);

@@ -342,7 +342,7 @@ impl Folder {
             .collect()
     }
 
-    pub(super) fn courier(&self) -> &Courier {
+    pub(super) fn courier(&self) -> &Arc<Courier> {
         &self.courier
     }
 

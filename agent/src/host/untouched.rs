@@ -8,6 +8,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -35,7 +36,7 @@ impl Untouched {
     pub(super) fn open(path: &Path) -> Result<Self, HostError> {
         let path = path.to_owned();
         // A courier of its own: its thread, the only one in the namespace, ends with it.
-        Courier::new().call(move || {
+        Arc::new(Courier::new()).call(move || {
             let thread = directory(Path::new("/proc/thread-self"))?;
             let table = read(&thread, c"mountinfo", SMALL, &Foreign::default())?.bytes;
             unshare(CloneFlags::CLONE_NEWNS)?;

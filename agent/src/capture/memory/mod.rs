@@ -268,7 +268,7 @@ fn sum(ranges: &[Range]) -> u64 {
 
 /// Captures from a file of the kernel's.
 fn file(
-    opened: Result<Physical, OpenError>,
+    opened: Result<Physical<'_>, OpenError>,
     host: &Host,
     source: &'static str,
     ranges: &[Range],
@@ -291,7 +291,7 @@ fn file(
 
 /// Reads one range into the image. While a piece goes into it, the next ones are being read.
 fn read_range(
-    physical: &Physical,
+    physical: &Physical<'_>,
     source: &str,
     range: Range,
     image: &mut Image<'_, '_>,

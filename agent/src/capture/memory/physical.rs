@@ -1,5 +1,7 @@
 //! Physical memory by its addresses, through a file of the kernel's. A page that can not be read is zeros, and told.
 
+use std::cell::RefCell;
+
 use evidence::frame::RAW_BYTES;
 use evidence::lime::Range;
 use nix::errno::Errno;
@@ -29,26 +31,33 @@ pub enum OpenError {
 }
 
 /// A file that has physical memory.
-pub struct Physical {
-    file: HostFile,
+pub struct Physical<'h> {
+    host: &'h Host,
+    open: fn(&Host) -> Result<HostFile, HostError>,
+    /// The file, opened as often as pieces were read at one time. Each opening is for one read alone: the kernel copies kcore
+    /// through one page of it, without a lock (fs/proc/kcore.c), and two reads would get each other's bytes.
+    idle: RefCell<Vec<HostFile>>,
     /// Where memory stands in it; without one the offset is the address.
     layout: Option<Layout>,
     vmcoreinfo: Option<Vec<u8>>,
 }
 
-impl Physical {
+impl<'h> Physical<'h> {
     /// `/proc/kcore`.
     ///
     /// # Errors
     /// As the kernel says, or when its headers can not be used.
-    pub fn kcore(host: &Host) -> Result<Self, OpenError> {
-        let file = host.kernels_own("proc/kcore")?;
+    pub fn kcore(host: &'h Host) -> Result<Self, OpenError> {
+        let open = |host: &Host| host.kernels_own("proc/kcore");
+        let file = open(host)?;
         let head = file.read_at(0, HEAD_BYTES, Vec::new())?;
         let layout = Layout::parse(&head)?;
         Ok(Self {
             vmcoreinfo: layout.vmcoreinfo(&head).map(<[u8]>::to_vec),
             layout: Some(layout),
-            file,
+            host,
+            open,
+            idle: RefCell::new(vec![file]),
         })
     }
 
@@ -56,12 +65,17 @@ impl Physical {
     ///
     /// # Errors
     /// As the kernel says; ENOENT as well when the kernel knows no such device: another one of that name may do anything.
-    pub fn crash(host: &Host) -> Result<Self, OpenError> {
-        let number = host.kernels_own("sys/devices/virtual/misc/crash/dev")?;
-        let text = number.read_at(0, 64, Vec::new())?;
-        let device = device_number(&text).ok_or(HostError::Os(Errno::ENXIO))?;
+    pub fn crash(host: &'h Host) -> Result<Self, OpenError> {
+        let open = |host: &Host| {
+            let number = host.kernels_own("sys/devices/virtual/misc/crash/dev")?;
+            let text = number.read_at(0, 64, Vec::new())?;
+            let device = device_number(&text).ok_or(HostError::Os(Errno::ENXIO))?;
+            host.root().open_device("dev/crash", device)
+        };
         Ok(Self {
-            file: host.root().open_device("dev/crash", device)?,
+            idle: RefCell::new(vec![open(host)?]),
+            host,
+            open,
             layout: None,
             vmcoreinfo: None,
         })
@@ -120,18 +134,21 @@ impl Physical {
         want: usize,
         buffer: Vec<u8>,
     ) -> Result<AskedPiece<'_>, HostError> {
+        let idle = self.idle.borrow_mut().pop();
+        let file = idle.map_or_else(|| (self.open)(self.host), Ok)?;
         let place = self
             .layout
             .as_ref()
             .and_then(|layout| layout.locate(address));
         let whole = match place {
             Some((offset, follow)) if follow >= want as u64 => {
-                Some(self.file.ask_at(offset, want, buffer)?)
+                Some(file.ask_at(offset, want, buffer)?)
             }
             _ => None,
         };
         Ok(AskedPiece {
             physical: self,
+            file,
             address,
             want,
             whole,
@@ -139,7 +156,7 @@ impl Physical {
     }
 
     /// Up to `want` bytes within one page.
-    fn page(&self, address: u64, want: usize) -> Result<Vec<u8>, HostError> {
+    fn page(&self, file: &HostFile, address: u64, want: usize) -> Result<Vec<u8>, HostError> {
         let place = match &self.layout {
             None => Some((address, want as u64)),
             Some(layout) => layout.locate(address),
@@ -148,17 +165,18 @@ impl Physical {
             return Ok(Vec::new());
         };
         let want = want.min(usize::try_from(follow).unwrap_or(want));
-        or_nothing(self.file.read_at(offset, want, Vec::new()))
+        or_nothing(file.read_at(offset, want, Vec::new()))
     }
 }
 
 /// A piece of memory that is being read.
 pub struct AskedPiece<'p> {
-    physical: &'p Physical,
+    physical: &'p Physical<'p>,
+    file: HostFile,
     address: u64,
     want: usize,
     /// Where the file has all of it in one place; what it does not have is read page by page.
-    whole: Option<Asked<'p, Vec<u8>>>,
+    whole: Option<Asked<Vec<u8>>>,
 }
 
 impl AskedPiece<'_> {
@@ -183,7 +201,7 @@ impl AskedPiece<'_> {
             let at = self.address + bytes.len() as u64;
             let to_page = usize::try_from(PAGE - at % PAGE).unwrap_or(self.want);
             let now = to_page.min(self.want - bytes.len());
-            let piece = self.physical.page(at, now)?;
+            let piece = self.physical.page(&self.file, at, now)?;
             let short = now - piece.len();
             bytes.extend_from_slice(&piece);
             if short > 0 {
@@ -191,6 +209,8 @@ impl AskedPiece<'_> {
                 tell(holes, at + piece.len() as u64, short as u64);
             }
         }
+        // Not where an answer did not come: that read may still be under way.
+        self.physical.idle.borrow_mut().push(self.file);
         Ok(bytes)
     }
 }
@@ -280,6 +300,23 @@ pub(crate) mod tests {
         assert_eq!(holes, [hole(0x3000, 0x2000), hole(0x6000, 0xc00)]);
         let whole = physical.read(0x1800, 100, got, &mut holes).unwrap();
         assert_eq!((whole, holes.len()), (vec![7; 100], 2));
+    }
+
+    #[test]
+    fn each_of_two_pieces_that_are_read_at_once_has_the_file_for_itself() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let content = [[7; 4096], [9; 4096]].concat();
+        core_file(&root.path().join("proc/kcore"), &[(0x1000, &content)]);
+        let host = Host::open(root.path()).unwrap();
+        let physical = Physical::kcore(&host).unwrap();
+        for _ in 0..2 {
+            let asked = [0x1000, 0x2000].map(|at| physical.ask(at, 4096, Vec::new()).unwrap());
+            assert!(physical.idle.borrow().is_empty());
+            let bytes = asked.map(|piece| piece.answer(&mut Vec::new()).unwrap());
+            assert_eq!(bytes.concat(), content);
+            assert_eq!(physical.idle.borrow().len(), 2);
+        }
     }
 
     #[test]

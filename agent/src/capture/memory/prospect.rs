@@ -42,7 +42,7 @@ impl Memory {
         let ranges = ram(host);
         let bytes = ranges.as_ref().map_or(0, |ranges| sum(ranges));
         let known = ranges.as_deref().unwrap_or_default();
-        let of_file = |opened: Result<Physical, OpenError>| {
+        let of_file = |opened: Result<Physical<'_>, OpenError>| {
             let sampled = opened.and_then(|physical| {
                 physical.probe(known)?;
                 Ok(sample(&physical, known.last())?)
@@ -73,7 +73,7 @@ impl Memory {
 }
 
 /// Bytes a second at which the start of `range` is read; `None` when there is too little of it to tell.
-fn sample(physical: &Physical, range: Option<&Range>) -> Result<Option<f64>, HostError> {
+fn sample(physical: &Physical<'_>, range: Option<&Range>) -> Result<Option<f64>, HostError> {
     const SAMPLE: u64 = 64 << 20;
     let Some(range) = range else { return Ok(None) };
     let (started, mut bytes, mut holes) = (Instant::now(), Vec::new(), Vec::new());

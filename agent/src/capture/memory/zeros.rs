@@ -14,7 +14,7 @@ const SAMPLES: u64 = 256;
 const MAY_DIFFER: usize = 16;
 
 /// The loss to count for a range that ends with zeros for which there is no good reason.
-pub fn suspicion(record: &RangeRecord, physical: Option<&Physical>) -> Option<&'static str> {
+pub fn suspicion(record: &RangeRecord, physical: Option<&Physical<'_>>) -> Option<&'static str> {
     let (zeros, captured) = (record.trailing_zeros(), record.captured_bytes());
     if zeros < FEW {
         return None;

@@ -21,7 +21,7 @@ pub struct Dump<'d, 'a, 'b> {
     walker: Walker,
     expected: &'d [Range],
     /// A second look, to tell memory that is zero from memory that was not read.
-    check: Option<Physical>,
+    check: Option<Physical<'d>>,
     image: &'d mut Image<'a, 'b>,
     /// What was read and is not in the image yet; its first `judged` bytes, the start of a header, were looked at.
     buffer: Vec<u8>,
@@ -41,7 +41,7 @@ impl<'d, 'a, 'b> Dump<'d, 'a, 'b> {
     /// A dump into `image`, of which `expected` has to come.
     pub fn new(
         expected: &'d [Range],
-        check: Option<Physical>,
+        check: Option<Physical<'d>>,
         image: &'d mut Image<'a, 'b>,
     ) -> Self {
         Self {

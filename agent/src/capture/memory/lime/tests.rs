@@ -28,7 +28,7 @@ fn run(
     channel: Channel,
     module: impl FnOnce(String) -> Result<(), Errno> + Send + 'static,
     interrupted: &AtomicBool,
-    check: Option<Physical>,
+    check: Option<Physical<'_>>,
 ) -> Got {
     let parameters = channel.parameters();
     assert!(
@@ -169,21 +169,25 @@ fn zeros_that_end_a_range_are_a_loss_unless_the_kernel_says_that_they_are_zeros(
         let place = ranges()[1].first();
         let path = root.path().join("proc/kcore");
         crate::capture::memory::physical::tests::core_file(&path, &[(place, content)]);
-        let host = Host::open(root.path()).unwrap();
-        Physical::kcore(&host).unwrap()
+        (Host::open(root.path()).unwrap(), root)
     };
     let length = usize::try_from(ranges()[1].len()).unwrap();
     let got = run(
         pipe(),
         writes(dump.clone()),
         &GO,
-        Some(other(&vec![7; length])),
+        Physical::kcore(&other(&vec![7; length]).0).ok(),
     );
     assert_eq!(
         got.tally.losses.get("truncated:zeros_for_memory_in_use"),
         Some(&1)
     );
-    let got = run(pipe(), writes(dump), &GO, Some(other(&vec![0; length])));
+    let got = run(
+        pipe(),
+        writes(dump),
+        &GO,
+        Physical::kcore(&other(&vec![0; length]).0).ok(),
+    );
     assert!(got.tally.losses.is_empty(), "{:?}", got.tally.losses);
 }
 

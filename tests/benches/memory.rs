@@ -24,13 +24,6 @@ use exhibit_tests::rig::vm::{Guest, Kernel, Modules};
 
 const MEBIBYTES: u32 = 1024;
 const AVML: &str = "0.20.0";
-const NAMES: [&str; 5] = [
-    "kcore_discarded",
-    "kcore_collected",
-    "avml_compressed",
-    "lime_discarded",
-    "lime_collected",
-];
 
 /// Each line of `times` is a name, a round, and the time since boot before and after.
 const SCRIPT: &str = "
@@ -91,9 +84,11 @@ fn main() {
     let ended = guest.run(&script).unwrap().well();
     let failed = std::fs::read_to_string(ended.path("failed")).unwrap_or_default();
     assert_eq!(failed, "", "{ended}");
-    let times = Times::parse(&ended.text("times"));
-    for name in NAMES {
-        let (best, median) = (times.of(name)[0], median(times.of(name)));
+    let times = ended.text("times");
+    let seconds = seconds(&times);
+    for (name, of_name) in &seconds {
+        let best = of_name.iter().copied().fold(f64::MAX, f64::min);
+        let median = median(of_name.iter().copied());
         println!(
             "{name:<16} {best:6.2} s at best, {median:6.2} s and {:6.1} MiB/s in the median",
             f64::from(MEBIBYTES) / median
@@ -104,7 +99,8 @@ fn main() {
         ("kcore_collected", "kcore_discarded"),
         ("lime_collected", "lime_discarded"),
     ] {
-        let ratio = median(times.ratios(name, other));
+        let rounds = seconds[name].iter().zip(&seconds[other]);
+        let ratio = median(rounds.map(|(of_name, of_other)| of_other / of_name));
         println!("{name}: {ratio:.2} times the throughput of {other} (median of the rounds)");
     }
     for way in ["kcore", "lime"] {
@@ -115,47 +111,25 @@ fn main() {
     }
 }
 
-/// Seconds by name and round.
-struct Times(BTreeMap<(String, u32), f64>);
-
-impl Times {
-    fn parse(lines: &str) -> Self {
-        let of = |line: &str| {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [name, round, before, after] = words[..] else {
-                panic!("{line}")
-            };
-            let number = |text: &str| text.parse::<f64>().unwrap();
-            let seconds = number(after) - number(before);
-            ((name.to_owned(), round.parse().unwrap()), seconds)
+/// Seconds by name, in the order of the rounds.
+fn seconds(lines: &str) -> BTreeMap<&str, Vec<f64>> {
+    let mut seconds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for line in lines.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [name, _, before, after] = words[..] else {
+            panic!("{line}")
         };
-        Self(lines.lines().map(of).collect())
+        let number = |text: &str| text.parse::<f64>().unwrap();
+        let took = number(after) - number(before);
+        seconds.entry(name).or_default().push(took);
     }
-
-    /// Of all rounds, the shortest first.
-    fn of(&self, name: &str) -> Vec<f64> {
-        let of_name = self.0.iter().filter(|((found, _), _)| found == name);
-        sorted(of_name.map(|(_, seconds)| *seconds).collect())
-    }
-
-    /// How many times as fast as `other` it was in each round, the lowest first.
-    fn ratios(&self, name: &str, other: &str) -> Vec<f64> {
-        let of_name = self.0.iter().filter(|((found, _), _)| found == name);
-        sorted(
-            of_name
-                .map(|((_, round), seconds)| self.0[&(other.to_owned(), *round)] / seconds)
-                .collect(),
-        )
-    }
+    seconds
 }
 
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(sorted: Vec<f64>) -> f64 {
-    sorted[sorted.len() / 2]
+    values[values.len() / 2]
 }
 
 /// Builds avml, unless it is there.
